@@ -31,9 +31,9 @@ void *rk_malloc(size_t size)
 
 void *rk_calloc(size_t count, size_t size)
 {
-    if (must_fail()) return NULL;
-    if (count == 0 || size == 0) return calloc(1, 1);
-    return calloc(count, size);
+    size_t total;
+    if (must_fail() || __builtin_mul_overflow(count, size, &total)) return NULL;
+    return calloc(1, total != 0 ? total : 1);
 }
 
 void *rk_realloc(void *pointer, size_t size)
