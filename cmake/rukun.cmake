@@ -29,7 +29,9 @@ function(rk_library name)
 endfunction()
 
 # rk_test(NAME SOURCES a.c DEPENDS rk_base [LABELS unit] [TIMEOUT seconds])
-# A cmocka program run by ctest under its target's name.
+# A cmocka program run by ctest under its target's name. Labels that `./dev test` knows:
+# threads (once more under ThreadSanitizer), fuzz (built by clang), long and bench (with --all).
+add_custom_target(threaded)
 function(rk_test name)
     cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;DEPENDS;LABELS;ARGS" ${ARGN})
     if(NOT RK_TESTS)
@@ -46,4 +48,7 @@ function(rk_test name)
         set(arg_TIMEOUT 60)
     endif()
     set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
+    if(threads IN_LIST arg_LABELS)
+        add_dependencies(threaded ${name})
+    endif()
 endfunction()

@@ -1,0 +1,160 @@
+# The steps of `./dev test`, read by `dev`. A step builds what it needs and runs one tier of
+# tests; it is skipped, and says so, where its folder is missing.
+
+asan=$root/build/test-asan
+tsan=$root/build/test-tsan
+clang=$root/build/test-clang
+
+# What a sanitizer finds ends the process, so that no test passes over it.
+export ASAN_OPTIONS=${ASAN_OPTIONS:-strict_string_checks=1:detect_stack_use_after_return=1:check_initialization_order=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1:suppressions=$root/tests/tsan.supp}
+
+# Name, seconds it may take, and when it runs: always, or with --all only.
+steps() {
+    cat <<EOT
+check      120   always
+rules      60    always
+release    900   always
+symbols    60    always
+asan       1200  always
+clang      900   always
+tsan       900   always
+bindings   300   always
+cluster    900   always
+sanitized  600   always
+long       3600  all
+slow       3600  all
+redis      1800  all
+docker     1800  all
+EOT
+}
+
+run_ctest() {
+    local folder=$1
+    shift
+    ctest --test-dir "$folder" -j "$jobs" --output-on-failure --no-tests=error "$@"
+}
+
+# run_pytest FOLDER [argument ...]: status 77 is "nothing there to run".
+run_pytest() {
+    local folder=$1 status=0
+    shift
+    [[ -d $folder ]] && compgen -G "$folder/test_*.py" >/dev/null || return 77
+    eval "$(print_env)"
+    "$python" -B -m pytest -q "$folder" "$@" || status=$?
+    ((status != 5)) || status=77
+    return "$status"
+}
+
+step_check() { cmd_check; }
+step_rules() { run_pytest tests/check; }
+
+step_release() {
+    configure "$build" gcc
+    compile "$build"
+    run_ctest "$build" -LE 'long|bench|fuzz'
+}
+
+step_symbols() { "$python" -B tests/check/symbols.py "$build"; }
+
+step_asan() {
+    configure "$asan" gcc -DRK_SANITIZE=address,undefined -DRK_BINDINGS=OFF
+    compile "$asan"
+    run_ctest "$asan" -LE 'long|bench|fuzz'
+}
+
+# The other compiler's warnings, and its fuzzer: each target for a few seconds.
+step_clang() {
+    configure "$clang" clang-14 -DRK_FUZZ=ON -DRK_BINDINGS=OFF
+    compile "$clang"
+    [[ ! -d tests/fuzz || ! -e tests/fuzz/CMakeLists.txt ]] || run_ctest "$clang" -L fuzz
+}
+
+# Tests with the label `threads`, and the programs that have threads.
+step_tsan() {
+    configure "$tsan" gcc -DRK_SANITIZE=thread -DRK_BINDINGS=OFF
+    compile "$tsan" threaded
+    if ctest --test-dir "$tsan" -N -L threads | grep -q '^Total Tests: 0$'; then return 77; fi
+    run_ctest "$tsan" -L threads
+}
+
+step_bindings() { run_pytest tests/bindings -m 'not slow'; }
+step_cluster() { run_pytest tests/cluster -m 'not slow'; }
+
+# Tests marked `sanitize`, against nodes of the two sanitizer builds.
+step_sanitized() {
+    local folder status
+    for folder in "$asan" "$tsan"; do
+        [[ -x $folder/server/rukund/rukund ]] || return 77
+        status=0
+        (
+            build=$folder
+            rukund=$folder/server/rukund/rukund
+            tool_dir=$folder/clients/cli
+            run_pytest tests/cluster -m sanitize
+        ) || return $?
+    done
+}
+
+step_long() { run_ctest "$build" -L 'long'; }
+step_slow() { run_pytest tests/cluster -m slow; }
+step_redis() { run_pytest tests/redis; }
+step_docker() { run_pytest tests/docker; }
+
+# In a process of its own, so that `set -e` holds within and a limit can end it.
+run_step() { "step_$1"; }
+
+# Runs one step under its limit; what it prints is kept in build/log. Sets verdict.
+try_step() {
+    local name=$1 limit=$2 began=$SECONDS status=0
+    printf '\n== %s\n' "$name"
+    timeout -k 15 "$limit" "$root/dev" step "$name" 2>&1 | tee "$log/$name.log" || status=$?
+    case $status in
+    0) verdict=ok ;;
+    77) verdict='nothing to run' ;;
+    124 | 137) verdict="FAILED: over $limit s" ;;
+    *) verdict=FAILED ;;
+    esac
+    verdict="$verdict ($((SECONDS - began)) s)"
+    ((status == 0 || status == 77))
+}
+
+cmd_test() {
+    local all= wanted=() name limit when verdict is_failed= summary=()
+    while (($#)); do
+        case $1 in
+        --all) all=1 ;;
+        -*) die "test: no such option: $1" ;;
+        *)
+            steps | awk '{print $1}' | grep -qxF -- "$1" ||
+                die "test: no such step: $1; there are: $(steps | awk '{print $1}' | paste -sd' ')"
+            wanted+=("$1")
+            ;;
+        esac
+        shift
+    done
+    need_packages build run test ${all:+test-all}
+    mkdir -p "$log"
+    while read -r name limit when; do
+        if ((${#wanted[@]})); then
+            [[ " ${wanted[*]} " == *" $name "* ]] || continue
+        elif [[ $when == all && -z $all ]]; then
+            continue
+        fi
+        try_step "$name" "$limit" </dev/null || is_failed=1
+        summary+=("$(printf '%-10s %s' "$name" "$verdict")")
+    done < <(steps)
+    printf '\n== results\n'
+    printf '%s\n' "${summary[@]}"
+    # The counts that ctest and pytest closed with, for a log that is read from its end.
+    (cd "$log" && for name in release asan clang tsan bindings cluster; do
+        [[ " ${summary[*]} " == *"$name "* && -e $name.log ]] || continue
+        grep -hE 'tests passed|[0-9]+ (passed|failed)' "$name.log" | tail -n 1 | sed "s/^/$name: /" || true
+    done)
+    if [[ -n $is_failed ]]; then
+        printf 'tests: FAILED\n'
+        return 1
+    fi
+    printf 'tests: ok\n'
+}
