@@ -1,29 +1,11 @@
 #include "ring/slots.h"
 
-#include "base/hash.h"
 #include "ring/ring.h"
 
 enum { SLOT_MAP_FORMAT = 1 };
 
 _Static_assert((int)RK_SLOT_GROUPS_MAX <= (int)RK_RING_MEMBERS_MAX,
                "the ring takes every group");
-
-static struct rk_slice tag_of(struct rk_slice name)
-{
-    if (name.size == 0) return name;
-    const uint8_t *open = memchr(name.data, '{', name.size);
-    if (open == NULL) return name;
-    const uint8_t *tag = open + 1;
-    size_t left = name.size - (size_t)(tag - name.data);
-    const uint8_t *close = left != 0 ? memchr(tag, '}', left) : NULL;
-    if (close == NULL || close == tag) return name;
-    return rk_slice_of(tag, (size_t)(close - tag));
-}
-
-uint32_t rk_slot_of_name(struct rk_slice name)
-{
-    return (uint32_t)(rk_hash(tag_of(name)) % RK_SLOT_COUNT);
-}
 
 static enum rk_status ring_of_groups(struct rk_ring *ring, uint32_t group_count)
 {

@@ -6,11 +6,9 @@
 #ifndef RK_RING_SLOTS_H
 #define RK_RING_SLOTS_H
 
-#include "base/bytes.h"
-#include "base/status.h"
+#include "base/slot.h"
 
 enum {
-    RK_SLOT_COUNT = 4096,
     RK_SLOT_GROUPS_MAX = 256, /* data groups; their ids are 1 .. group_count */
 };
 
@@ -26,15 +24,12 @@ struct rk_slot_range {
     uint16_t group;
 };
 
-/* xxh3(name) % 4096. Of a name like "a{tag}b" only "tag" counts, so that names may be kept
- * together: what is between the first '{' and the next '}', if that is not empty. */
-uint32_t rk_slot_of_name(struct rk_slice name);
-
 /* Lays the map for groups 1 .. group_count, with version 1. No two groups' shares differ
  * by more than one slot. On an error the map is as it was.
  * RK_ERANGE: group_count is not in 1 .. RK_SLOT_GROUPS_MAX. RK_ENOMEM. */
 RK_MUST_CHECK enum rk_status rk_slot_map_lay(struct rk_slot_map *map, uint32_t group_count);
 
+/* The group of a cache key. For a topic ask for the group of rk_topic_base(topic). */
 static inline uint32_t rk_slot_map_group(const struct rk_slot_map *map,
                                          struct rk_slice name)
 {
