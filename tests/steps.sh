@@ -20,6 +20,7 @@ symbols    60    always
 asan       1200  always
 clang      900   always
 tsan       900   always
+mutants    900   always
 bindings   300   always
 cluster    900   always
 sanitized  600   always
@@ -77,6 +78,12 @@ step_tsan() {
     compile "$tsan" threaded
     if ctest --test-dir "$tsan" -N -L threads | grep -q '^Total Tests: 0$'; then return 77; fi
     run_ctest "$tsan" -L threads
+}
+
+# Builds each planted bug and wants the simulator to find it.
+step_mutants() {
+    [[ -x tests/sim/mutants ]] || return 77
+    tests/sim/mutants
 }
 
 step_bindings() { run_pytest tests/bindings -m 'not slow'; }
