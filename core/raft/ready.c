@@ -1,0 +1,317 @@
+/* Effects out, completions in. */
+#include "raft/internal.h"
+
+static bool is_hard_changed(const struct rk_raft *raft)
+{
+    return raft->term != raft->last_hard.term || raft->vote != raft->last_hard.vote ||
+           raft->log.committed != raft->last_hard.commit;
+}
+
+static bool is_vote_changed(const struct rk_raft *raft)
+{
+    return raft->term != raft->last_hard.term || raft->vote != raft->last_hard.vote;
+}
+
+static bool has_new_entries(const struct rk_raft *raft)
+{
+    return raft->log.offset_handed <= rk_raft_log_last(&raft->log);
+}
+
+static bool has_new_snapshot(const struct rk_raft *raft)
+{
+    return rk_raft_log_has_snapshot(&raft->log) && !raft->log.is_snapshot_handed;
+}
+
+static bool has_appliable(const struct rk_raft *raft)
+{
+    return raft->batch_count < RK_RAFT_APPLIES_MAX &&
+           rk_raft_log_has_appliable(&raft->log, raft->options.apply_unstable);
+}
+
+static bool is_append_open(const struct rk_raft *raft)
+{
+    return raft->options.host_keeps_after || raft->pending_count < RK_RAFT_APPENDS_MAX;
+}
+
+static bool wants_append(const struct rk_raft *raft)
+{
+    return has_new_entries(raft) || is_hard_changed(raft) || has_new_snapshot(raft) ||
+           raft->after.count > 0;
+}
+
+bool rk_raft_has_ready(const struct rk_raft *raft)
+{
+    if (raft->leader != raft->last_leader || raft->role != raft->last_role) return true;
+    if (raft->out.count > 0 || raft->released.count > 0 || has_appliable(raft)) return true;
+    if (raft->is_append_due || rk_raft_reads_are_due(raft)) return true;
+    return is_append_open(raft) && wants_append(raft);
+}
+
+/* What waits only for things that are durable already need not wait for another write. */
+static void release_free_answers(struct rk_raft *raft)
+{
+    bool is_free = !raft->options.host_keeps_after && raft->pending_count == 0 &&
+                   !has_new_entries(raft) && !has_new_snapshot(raft) &&
+                   !is_vote_changed(raft);
+    if (!is_free) return;
+    size_t count = raft->after.count;
+    for (size_t i = 0; i < count; i++) {
+        struct rk_raft_message message = raft->after.items[raft->after.head];
+        raft->after.head++;
+        raft->after.count--;
+        if (message.to == raft->id)
+            (void)rk_raft_step_local(raft, &message);
+        else
+            (void)rk_raft_queue_push(&raft->out, &message);
+    }
+}
+
+/* Appends that point into the window get their entries; it does not move until the next
+ * ready. */
+static void resolve_messages(struct rk_raft *raft)
+{
+    for (size_t i = 0; i < raft->out.count; i++) {
+        struct rk_raft_message *message = &raft->out.items[raft->out.head + i];
+        if (message->entry_count > 0 && message->entries == NULL)
+            message->entries = rk_raft_log_at(&raft->log, message->index + 1);
+    }
+}
+
+static uint64_t lowest_pointed(const struct rk_raft *raft)
+{
+    uint64_t lowest = UINT64_MAX;
+    for (size_t i = 0; i < raft->out.count; i++) {
+        const struct rk_raft_message *message = &raft->out.items[raft->out.head + i];
+        if (message->entry_count > 0 && message->entries == NULL &&
+            message->index + 1 < lowest)
+            lowest = message->index + 1;
+    }
+    return lowest;
+}
+
+static void swap_queues(struct rk_raft_queue *a, struct rk_raft_queue *b)
+{
+    struct rk_raft_queue swapped = *a;
+    *a = *b;
+    *b = swapped;
+}
+
+/* What the last ready lent comes back; what this one lends is set aside. */
+static void swap_lent(struct rk_raft *raft, struct rk_raft_ready *out)
+{
+    swap_queues(&raft->out, &raft->lent);
+    rk_raft_queue_clear(&raft->out);
+    struct rk_raft_read_list reads = raft->lent_reads;
+    raft->lent_reads = raft->released;
+    raft->released = reads;
+    raft->released.count = 0;
+    struct rk_arena arena = raft->lent_arena;
+    raft->lent_arena = raft->arena;
+    raft->arena = arena;
+    rk_arena_reset(&raft->arena);
+
+    out->messages = raft->lent.items + raft->lent.head;
+    out->message_count = raft->lent.count;
+    out->reads = raft->lent_reads.items;
+    out->read_count = raft->lent_reads.count;
+}
+
+static void take_append(struct rk_raft *raft, struct rk_raft_ready *out)
+{
+    struct rk_raft_log *log = &raft->log;
+    if (is_hard_changed(raft)) {
+        out->has_hard_state = true;
+        out->hard_state =
+            (struct rk_raft_hard_state){raft->term, raft->vote, log->committed};
+    }
+    if (has_new_entries(raft)) {
+        out->entries = rk_raft_log_at(log, log->offset_handed);
+        out->entry_count = (size_t)(rk_raft_log_last(log) + 1 - log->offset_handed);
+    }
+    if (has_new_snapshot(raft)) {
+        raft->lent_snapshot = log->snapshot;
+        out->snapshot = &raft->lent_snapshot;
+    }
+    out->must_sync = out->entry_count > 0 || is_vote_changed(raft);
+    out->has_append = true;
+
+    /* Rule 7: the completion speaks of the log as it is now, in this term. If the term
+     * changes before, what was written may be overwritten by a later append. */
+    out->done_term = raft->term;
+    if (rk_raft_log_has_undurable(log)) {
+        out->has_done = true;
+        out->done_index = rk_raft_log_last(log);
+        out->done_log_term = rk_raft_log_last_term(log);
+    }
+    out->has_done = out->has_done || out->snapshot != NULL;
+    out->after = raft->after.items + raft->after.head;
+    out->after_count = raft->after.count;
+    rk_raft_log_handed_out(log);
+    raft->last_hard = (struct rk_raft_hard_state){raft->term, raft->vote, log->committed};
+}
+
+static void keep_pending(struct rk_raft *raft, struct rk_raft_ready *out)
+{
+    RK_ASSERT(raft->pending_count < RK_RAFT_APPENDS_MAX);
+    size_t at = (raft->pending_head + raft->pending_count) % RK_RAFT_APPENDS_MAX;
+    if (raft->pending_count == 0) raft->stall_elapsed = 0;
+    out->number = ++raft->last_number;
+    raft->pending[at] = (struct rk_raft_pending){
+        .number = out->number,
+        .term = out->done_term,
+        .index = out->done_index,
+        .log_term = out->done_log_term,
+        .snapshot_index = out->snapshot != NULL ? out->snapshot->index : 0,
+        .after_count = raft->after.count,
+    };
+    raft->pending_count++;
+    for (size_t i = 0; i < raft->after.count; i++) {
+        bool is_kept = rk_raft_queue_push(&raft->held, &out->after[i]);
+        RK_ASSERT(is_kept); /* reserved by rk_raft_ready */
+    }
+    out->after = NULL;
+    out->after_count = 0;
+    rk_raft_queue_clear(&raft->after);
+}
+
+static void take_committed(struct rk_raft *raft, const struct rk_raft_slice *slice,
+                           struct rk_raft_ready *out)
+{
+    if (slice->count == 0) return;
+    out->committed =
+        slice->entries != NULL ? slice->entries : rk_raft_log_at(&raft->log, slice->lo);
+    out->committed_count = slice->count;
+    uint64_t last = slice->lo + slice->count - 1;
+    rk_raft_log_applying(&raft->log, last, slice->bytes, raft->options.apply_unstable);
+    size_t at = (raft->batch_head + raft->batch_count) % RK_RAFT_APPLIES_MAX;
+    raft->batches[at] = (struct rk_raft_batch){last, slice->bytes, slice->payload};
+    raft->batch_count++;
+}
+
+/* Everything of a ready that can fail. */
+static enum rk_status fetch(struct rk_raft *raft, struct rk_raft_slice *committed)
+{
+    struct rk_raft_log *log = &raft->log;
+    *committed = (struct rk_raft_slice){0};
+    enum rk_status status = rk_raft_queue_reserve(&raft->held, raft->after.count);
+    if (status != RK_OK || !has_appliable(raft)) return status;
+    RK_ASSERT(log->max_applying_bytes > log->applying_bytes);
+    uint64_t hi = rk_raft_log_appliable(log, raft->options.apply_unstable) + 1;
+    return rk_raft_log_slice(log, log->applying + 1, hi,
+                             log->max_applying_bytes - log->applying_bytes, &raft->arena,
+                             committed);
+}
+
+enum rk_status rk_raft_ready(struct rk_raft *raft, struct rk_raft_ready *out)
+{
+    memset(out, 0, sizeof(*out));
+    enum rk_status status = rk_raft_prepare(raft);
+    if (status != RK_OK) return status;
+    release_free_answers(raft);
+    rk_raft_flush_appends(raft);
+    rk_raft_reads_flush(raft);
+    rk_raft_log_trim(&raft->log, lowest_pointed(raft));
+
+    struct rk_raft_slice committed;
+    status = fetch(raft, &committed);
+    if (status != RK_OK) return status;
+    resolve_messages(raft);
+    take_committed(raft, &committed, out);
+    out->has_soft_state =
+        raft->leader != raft->last_leader || raft->role != raft->last_role;
+    out->leader = raft->last_leader = raft->leader;
+    out->role = raft->last_role = raft->role;
+    if (is_append_open(raft) && wants_append(raft)) {
+        take_append(raft, out);
+        if (raft->options.host_keeps_after) {
+            swap_queues(&raft->after, &raft->lent_after);
+            rk_raft_queue_clear(&raft->after);
+        } else {
+            keep_pending(raft, out);
+        }
+    }
+    swap_lent(raft, out);
+    rk_raft_log_turn(&raft->log);
+    return RK_OK;
+}
+
+static void propose_leave(struct rk_raft *raft)
+{
+    /* Nothing in it: it cannot be refused for its size. If a transfer is under way it is
+     * tried again with the next applied entry, here or at the new leader. */
+    struct rk_raft_entry leave = {.type = RK_RAFT_ENTRY_CONF_V2};
+    if (rk_raft_conf_check(raft, true) == RK_OK || raft->options.is_conf_unchecked)
+        (void)rk_raft_leader_propose(raft, &leave, 1);
+}
+
+void rk_raft_applied_to(struct rk_raft *raft, uint64_t index, uint64_t bytes)
+{
+    if (index < raft->log.applied) index = raft->log.applied;
+    rk_raft_log_applied(&raft->log, index, bytes);
+    if (raft->tracker.conf.auto_leave && index >= raft->pending_conf_index &&
+        raft->role == RK_RAFT_LEADER)
+        propose_leave(raft);
+}
+
+void rk_raft_apply_done(struct rk_raft *raft, uint64_t index)
+{
+    uint64_t bytes = 0;
+    uint64_t payload = 0;
+    while (raft->batch_count > 0 && raft->batches[raft->batch_head].last <= index) {
+        bytes += raft->batches[raft->batch_head].bytes;
+        payload += raft->batches[raft->batch_head].payload;
+        raft->batch_head = (raft->batch_head + 1) % RK_RAFT_APPLIES_MAX;
+        raft->batch_count--;
+    }
+    rk_raft_applied_to(raft, index, bytes);
+    raft->uncommitted_bytes -=
+        payload < raft->uncommitted_bytes ? payload : raft->uncommitted_bytes;
+}
+
+enum rk_status rk_raft_applied(struct rk_raft *raft, uint64_t index)
+{
+    enum rk_status status = rk_raft_prepare(raft);
+    if (status != RK_OK) return status;
+    RK_ASSERT(index <= raft->log.applying);
+    rk_raft_apply_done(raft, index);
+    return RK_OK;
+}
+
+void rk_raft_append_done(struct rk_raft *raft, const struct rk_raft_pending *done)
+{
+    /* Rule 7. In another term the log may have been cut and written again since, even with
+     * the same entries: later writes are still on their way over this one. */
+    if (done->term == raft->term || RK_MUTANT(stale_completion)) {
+        if (done->index != 0)
+            rk_raft_log_durable_to(&raft->log, done->index, done->log_term);
+    }
+    /* A snapshot is committed state: it stays right in any term. */
+    if (done->snapshot_index != 0) {
+        rk_raft_log_snapshot_done(&raft->log, done->snapshot_index);
+        rk_raft_applied_to(raft, done->snapshot_index, 0);
+    }
+}
+
+enum rk_status rk_raft_persisted(struct rk_raft *raft, uint64_t number)
+{
+    RK_ASSERT(number <= raft->last_number);
+    enum rk_status status = rk_raft_prepare(raft);
+    if (status != RK_OK) return status;
+    while (raft->pending_count > 0 && raft->pending[raft->pending_head].number <= number) {
+        struct rk_raft_pending done = raft->pending[raft->pending_head];
+        raft->stall_elapsed = 0;
+        raft->pending_head = (raft->pending_head + 1) % RK_RAFT_APPENDS_MAX;
+        raft->pending_count--;
+        for (size_t i = 0; i < done.after_count; i++) {
+            struct rk_raft_message message = raft->held.items[raft->held.head];
+            raft->held.head++;
+            raft->held.count--;
+            if (message.to == raft->id)
+                (void)rk_raft_step_local(raft, &message);
+            else
+                (void)rk_raft_queue_push(&raft->out, &message);
+        }
+        rk_raft_append_done(raft, &done);
+    }
+    return RK_OK;
+}
