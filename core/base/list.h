@@ -8,6 +8,9 @@
 #define RK_CONTAINER(pointer, type, member)                                                \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
+#define RK_CONTAINER_CONST(pointer, type, member)                                          \
+    ((const type *)(const void *)((const char *)(pointer)-offsetof(type, member)))
+
 /* A link, and also the head. A link not in a list points to itself or is {NULL, NULL}. */
 struct rk_list {
     struct rk_list *next;
