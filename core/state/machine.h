@@ -1,0 +1,134 @@
+/* machine.h - the deterministic state machine of one group.
+ *
+ * apply(entry) -> replies, events. No clock, no randomness, no pointer or hash order:
+ * the same entries give the same state, replies and hash on every node. Group 0 holds
+ * sessions and locks, data groups queues and caches; every group holds dedup records. */
+#ifndef RK_STATE_MACHINE_H
+#define RK_STATE_MACHINE_H
+
+#include "api/api.h"
+#include "base/arena.h"
+#include "state/command.h"
+
+enum {
+    RK_MACHINE_VERSION = 1,      /* the newest behaviour that this build knows */
+    RK_CLIENT_NAME_MAX = 64,     /* bytes of a client id */
+    RK_CLIENT_IDLE_MS = 3600000, /* an idle client's dedup records go after this */
+    RK_CLIENTS_MAX = 65536,      /* a group; more are refused, none is forgotten */
+    RK_CLIENT_REPLIES_MAX = 4096 /* kept for one client; more are refused (busy) */
+};
+
+struct rk_machine;
+
+struct rk_machine_options {
+    uint32_t struct_size;
+    uint32_t group;
+};
+
+enum rk_event_kind {
+    RK_EVENT_LOCK_LOST = 1,  /* owner, session, resource, fence: involuntary loss */
+    RK_EVENT_TOPIC_READY,    /* topic has a message that can be handed out */
+    RK_EVENT_INVALIDATE,     /* cache, key, version */
+    RK_EVENT_SESSION_ENDED,  /* session */
+    RK_EVENT_MEMBERS,        /* bytes: the member table changed */
+};
+
+/* Borrowed for the call. */
+struct rk_event {
+    enum rk_event_kind kind;
+    uint64_t index;
+    uint32_t ordinal; /* within the entry */
+    struct rk_slice owner, session, resource, topic, cache, key, bytes;
+    uint64_t fence;
+    uint64_t version;
+};
+
+/* Where apply sends its effects. All pointers are borrowed for the call. The callbacks
+ * must not call back into the machine. */
+struct rk_machine_output {
+    void *context;
+    /* The answer to (client, seq): to this entry's request, or to an earlier one that
+     * waited (a granted, timed out, cancelled or deadlocked acquire). */
+    void (*reply)(void *context, struct rk_slice client, uint64_t seq,
+                  const struct rk_reply *reply);
+    /* (client, seq) now waits, or waits already and asked again from node `home`. */
+    void (*pending)(void *context, struct rk_slice client, uint64_t seq, uint64_t home);
+    void (*event)(void *context, const struct rk_event *event);
+};
+
+RK_MUST_CHECK enum rk_status rk_machine_new(struct rk_machine **out,
+                                            const struct rk_machine_options *options);
+void rk_machine_free(struct rk_machine *machine); /* NULL is fine */
+
+/* Applies the next entry. Empty data (a leader's no-op) only moves the index.
+ * RK_OK: done, also when the answer is an error. RK_EUNSUPPORTED: an operation or version
+ * this build does not know; RK_EPROTO: undecodable; RK_ENOMEM: the node must stop, since
+ * its state no longer follows the log. output may be NULL (replay). */
+RK_MUST_CHECK enum rk_status rk_machine_apply(struct rk_machine *machine, uint64_t index,
+                                              struct rk_slice data,
+                                              const struct rk_machine_output *output);
+
+uint64_t rk_machine_index(const struct rk_machine *machine);   /* last applied */
+uint64_t rk_machine_time(const struct rk_machine *machine);    /* last stamp, ms */
+uint64_t rk_machine_history(const struct rk_machine *machine); /* 0 before birth */
+uint32_t rk_machine_version(const struct rk_machine *machine);
+/* Logical bytes of all live objects, a versioned function of their records. */
+uint64_t rk_machine_bytes(const struct rk_machine *machine);
+uint64_t rk_machine_object_count(const struct rk_machine *machine);
+
+/* Time at the leader. None of this is replicated. `now` is group time in ms.
+ *
+ * lead: this node leads and its no-op is applied. Every duration (lease, ttl, wait,
+ * visibility, delay) begins again at `now`; absolute times stay. */
+void rk_machine_lead(struct rk_machine *machine, uint64_t now);
+/* When the next timer may run out; UINT64_MAX if none. */
+uint64_t rk_machine_next_due(const struct rk_machine *machine);
+/* Appends to out one encoded RK_OP_DUE request with up to max timers that have run out and
+ * marks them proposed. Returns how many. Call again until 0. */
+uint32_t rk_machine_due(struct rk_machine *machine, uint64_t now, uint32_t max,
+                        struct rk_buf *out);
+/* A quorum round that began after the keepalive came is confirmed: the session lives
+ * from `now`. RK_ESESSION: there is none. RK_EBUSY: its expiry is proposed; ask again
+ * after that entry is applied. */
+RK_MUST_CHECK enum rk_status rk_machine_keepalive(struct rk_machine *machine,
+                                                  struct rk_slice session, uint64_t now,
+                                                  uint64_t *ttl_ms);
+
+/* Reads: lock.check|info|list|graph, session.list, queue.peek|info|list|stats, cache.get|stats.
+ * The reply's slices point into the machine or arena: use it before the next apply.
+ * now is group time (hard TTLs count by it). Records recency for touch_take. */
+RK_MUST_CHECK enum rk_status rk_machine_query(struct rk_machine *machine,
+                                              const struct rk_request *request, uint64_t now,
+                                              struct rk_arena *arena, struct rk_reply *reply);
+/* How many messages of topic could be handed out now. */
+uint64_t rk_machine_ready_count(const struct rk_machine *machine, struct rk_slice topic);
+/* Appends one encoded RK_OP_TOUCH request with the recency of reads since the last call.
+ * False: nothing to say. */
+bool rk_machine_touch_take(struct rk_machine *machine, struct rk_buf *out);
+/* Calls visit for every waiting acquire, in no particular order (a new leader checks homes). */
+void rk_machine_waits_each(const struct rk_machine *machine,
+                           void (*visit)(void *context, struct rk_slice client, uint64_t seq,
+                                         uint64_t home),
+                           void *context);
+/* The member table last set (group 0); empty if never. Valid until the next apply. */
+struct rk_slice rk_machine_members(const struct rk_machine *machine);
+
+/* Snapshots: the stream of all records as of begin, while apply goes on in between.
+ * One at a time: begin gives RK_EBUSY otherwise. step appends whole records, each a blob,
+ * until about `budget` bytes were added or all are out (*is_done). RK_ENOMEM ends it. */
+RK_MUST_CHECK enum rk_status rk_machine_snapshot_begin(struct rk_machine *machine);
+RK_MUST_CHECK enum rk_status rk_machine_snapshot_step(struct rk_machine *machine,
+                                                      struct rk_buf *out, size_t budget,
+                                                      bool *is_done);
+void rk_machine_snapshot_end(struct rk_machine *machine); /* done or given up; idempotent */
+
+/* Restore into a fresh machine: every record in order, then finish with the index and
+ * the check that all references hold. RK_EPROTO, RK_EUNSUPPORTED, RK_ENOMEM: throw it away. */
+RK_MUST_CHECK enum rk_status rk_machine_restore(struct rk_machine *machine,
+                                                struct rk_slice record);
+RK_MUST_CHECK enum rk_status rk_machine_restore_finish(struct rk_machine *machine,
+                                                       uint64_t index);
+
+/* Digest of all records in creation order: equal on all nodes at the same index. O(n). */
+RK_MUST_CHECK enum rk_status rk_machine_hash(struct rk_machine *machine, uint64_t *out);
+#endif
