@@ -65,7 +65,11 @@ RK_MUST_CHECK enum rk_status rk_request_from_msgpack(struct rk_request *out, enu
                                                      struct rk_slice body,
                                                      struct rk_arena *arena,
                                                      struct rk_api_error *error);
-/* For requests built in C (raw paths, client): fills defaults, checks bounds. */
+/* For requests built in C (raw paths, client) after rk_request_init: fills defaults, checks
+ * bounds. A field counts as given if it is not zero (a slice: not NULL) or RK_SET. Of id,
+ * key and resource the plural form is made to point into *request, which must then stay
+ * where it is; messages are the caller's in both forms. error may be NULL. RK_EINVAL,
+ * RK_ERANGE, RK_ESIZE as above. */
 RK_MUST_CHECK enum rk_status rk_request_check(struct rk_request *request,
                                               struct rk_api_error *error);
 /* Client side: fields that are present, as a msgpack map or JSON object. */

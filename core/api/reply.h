@@ -35,7 +35,8 @@ struct rk_listed {
     uint64_t message_count;
 };
 
-/* An edge of lock.graph, and of a deadlock's cycle: owner waits for resource held by `by`. */
+/* An edge of lock.graph, and of a deadlock's cycle: owner waits for resource held by `by`.
+ */
 struct rk_wait_edge {
     struct rk_slice owner;
     struct rk_slice resource;
@@ -117,7 +118,7 @@ struct rk_reply {
     uint64_t ttl_ms;
     uint64_t visibility_ms;
     uint64_t version;
-    uint64_t count; /* purge, redrive, invalidate: how many */
+    uint64_t count;       /* purge, redrive, invalidate: how many */
     int64_t number_value; /* cache.add */
     struct rk_slice session;
     struct rk_slice resource;
@@ -144,6 +145,7 @@ struct rk_reply {
     struct rk_strings ids; /* bulk publish */
     const struct rk_topic_stats *topic_stats;
     const struct rk_cache_stats *cache_stats;
-    struct rk_value document; /* cluster.info and the like: a JSON text made by the server */
+    struct rk_value
+        document; /* cluster.info and the like: a JSON text made by the server */
 };
 #endif

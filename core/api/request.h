@@ -13,6 +13,7 @@ enum {
     RK_BATCH_MAX = 1000,        /* ids, keys, messages, resources in one call */
     RK_VALUE_MAX = 1048576,     /* bytes of a value, default bound */
     RK_DEPTH_MAX = 64,          /* nesting of JSON or msgpack */
+    RK_MSGPACK_MAX = 16777216,  /* bytes of one msgpack object: a call or its answer */
     RK_DEADLINE_MAX_MS = 600000 /* a request is dropped after this in any case */
 };
 
@@ -62,17 +63,22 @@ enum rk_op {
     RK_OP_CLUSTER_REPLACE = 84,
     RK_OP_CLUSTER_TRANSFER = 85,
     /* Internal. */
-    RK_OP_CALL_CANCEL = 100,  /* cancel(client, seq): target_client, target_seq */
-    RK_OP_DUE = 101,          /* due[]: timers that ran out at the leader */
-    RK_OP_TOUCH = 102,        /* cache, keys[]: recency of reads, batched */
-    RK_OP_BIRTH = 103,        /* history, fence_floor: first entry of a history */
+    RK_OP_CALL_CANCEL = 100, /* cancel(client, seq): target_client, target_seq */
+    RK_OP_DUE = 101,         /* due[]: timers that ran out at the leader */
+    RK_OP_TOUCH = 102,       /* cache, keys[]: recency of reads, batched */
+    RK_OP_BIRTH = 103,       /* history, fence_floor: first entry of a history */
     RK_OP_MACHINE_VERSION = 104,
     RK_OP_QUEUE_RETURN = 105, /* ids[]: deliveries that never left; uncounted */
     RK_OP_MEMBERS = 106,      /* value: the encoded member table (group 0) */
     RK_OP_MAX = 128
 };
 
-enum rk_encoding { RK_ENCODING_NONE = 0, RK_ENCODING_JSON, RK_ENCODING_MSGPACK, RK_ENCODING_RAW };
+enum rk_encoding {
+    RK_ENCODING_NONE = 0,
+    RK_ENCODING_JSON,
+    RK_ENCODING_MSGPACK,
+    RK_ENCODING_RAW
+};
 
 /* A user's value: bytes as they came, and what they are. */
 struct rk_value {
@@ -82,9 +88,18 @@ struct rk_value {
 
 enum rk_mode { RK_MODE_EXCLUSIVE = 0, RK_MODE_SHARED = 1 };
 
-enum rk_consistency { RK_CONSISTENCY_DEFAULT = 0, RK_CONSISTENCY_LOCAL, RK_CONSISTENCY_LINEARIZABLE };
+enum rk_consistency {
+    RK_CONSISTENCY_DEFAULT = 0,
+    RK_CONSISTENCY_LOCAL,
+    RK_CONSISTENCY_LINEARIZABLE
+};
 
-enum rk_unique_scope { RK_UNIQUE_NONE = 0, RK_UNIQUE_QUEUED, RK_UNIQUE_ACKED, RK_UNIQUE_WINDOW };
+enum rk_unique_scope {
+    RK_UNIQUE_NONE = 0,
+    RK_UNIQUE_QUEUED,
+    RK_UNIQUE_ACKED,
+    RK_UNIQUE_WINDOW
+};
 
 struct rk_strings {
     struct rk_slice *items;
@@ -178,12 +193,13 @@ struct rk_request {
     struct rk_slice policy; /* cache.configure: "s3fifo" or "lru" */
 
     /* Lists. */
-    struct rk_strings ids; /* the single form `id` is decoded into ids too */
+    struct rk_strings ids;  /* the single form `id` is decoded into ids too */
     struct rk_strings keys; /* likewise `key` for cache.get and cache.delete */
     struct rk_message_in *messages;
     uint32_t message_count;
     struct rk_resource_in *resources;
     uint32_t resource_count;
+    struct rk_resource_in single_resource; /* for rk_request_check: see there */
     struct rk_due_in *due;
     uint32_t due_count;
     bool is_bulk; /* the plural form was used: answer in the plural */
@@ -206,7 +222,7 @@ struct rk_request {
     uint64_t target_seq;
     uint64_t limit;
     uint64_t max;
-    uint64_t number;  /* node number; machine version */
+    uint64_t number;   /* node number; machine version */
     uint64_t group_id; /* "group" of cluster.transfer */
     uint64_t history;
     uint64_t fence_floor;
