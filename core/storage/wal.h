@@ -77,8 +77,9 @@ struct rk_wal_item {
     uint32_t group;
     uint64_t index;
     uint64_t term;
-    uint64_t extra;
-    uint32_t offset; /* in buf */
+    uint64_t vote;
+    uint64_t extra;  /* hard state: commit; entries: which run */
+    uint32_t offset; /* in buf, of the blob */
     uint32_t size;
 };
 
