@@ -55,7 +55,8 @@ void rk_out_key(struct rk_out *out, struct rk_out_map *map, const char *name, si
         text_header(out, size);
         rk_out_bytes(out, name, size);
     } else {
-        rk_out_bytes(out, ",\"" + (map->count == 0), map->count == 0 ? 1 : 2);
+        if (map->count > 0) rk_out_byte(out, ',');
+        rk_out_byte(out, '"');
         rk_out_bytes(out, name, size);
         rk_out_bytes(out, "\":", 2);
     }
