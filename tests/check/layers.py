@@ -27,9 +27,8 @@ LAYERS = {
                      "core/storage", "server/host"}, PURE),
     "server": ({"core/base", "core/api", "core/ring", "core/raft", "core/state",
                 "core/storage", "server"}, None),
-    # The client places keys as the nodes do, so it shares the slots with them.
-    "clients/c": ({"core/base", "core/api", "core/ring", "clients/c"}, None),
-    "clients/cli": ({"core/base", "core/api", "clients/c/include", "clients/cli"}, None),
+    "clients/c": ({"core/base", "core/api", "clients/c"}, None),
+    "clients/cli": ({"clients/c/include", "clients/cli"}, None),
     "bindings": ({"clients/c/include", "bindings"}, None),
 }
 
