@@ -316,6 +316,27 @@ static enum rk_status take_problem(struct read *read, const struct rk_in *in)
     return status;
 }
 
+/* Every answer may carry `position`: where its group stood, of one group at a time. */
+static enum rk_status take_position(struct read *read, const struct rk_in *in)
+{
+    struct rk_in_walk walk;
+    struct rk_in item;
+    struct rk_slice key;
+    rk_in_walk_init(&walk, in);
+    while (rk_in_next(&walk, &key, &item)) {
+        if (!rk_slice_is_equal(key, RK_SLICE_LITERAL("position"))) continue;
+        struct rk_position position;
+        if (item.type != RK_IN_TEXT) return RK_EPROTO;
+        if (rk_position_parse(&position, item.text, read->arena) != RK_OK) return RK_EPROTO;
+        if (position.count == 0) return RK_OK;
+        read->out->position_history = position.history;
+        read->out->position_group = position.items[0].group;
+        read->out->position_index = position.items[0].index;
+        return RK_OK;
+    }
+    return RK_OK;
+}
+
 static enum rk_status take_reply(struct rk_reply *out, enum rk_op op, bool is_problem,
                                  const struct rk_in *in, struct rk_arena *arena)
 {
@@ -328,6 +349,7 @@ static enum rk_status take_reply(struct rk_reply *out, enum rk_op op, bool is_pr
         return take_value(&read, in, false, &out->document);
     enum rk_status status = take_shape(&read, shape, in, out);
     if (status == RK_OK) note_form(in, out);
+    if (status == RK_OK) status = take_position(&read, in);
     return status;
 }
 
