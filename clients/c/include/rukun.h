@@ -23,7 +23,7 @@ extern "C" {
 #define RUKUN_API
 #define RUKUN_MUST_CHECK
 #else
-#define RUKUN_API __attribute__((visibility("default")))
+#define RUKUN_API        __attribute__((visibility("default")))
 #define RUKUN_MUST_CHECK __attribute__((warn_unused_result))
 #endif
 
@@ -81,7 +81,7 @@ typedef enum rukun_encoding {
 typedef enum rukun_mode { RUKUN_EXCLUSIVE = 0, RUKUN_SHARED = 1 } rukun_mode;
 
 #define RUKUN_WAIT_FOREVER UINT64_MAX
-#define RUKUN_ID_SIZE 64 /* room for a message or delivery id with its NUL */
+#define RUKUN_ID_SIZE      64 /* room for a message or delivery id with its NUL */
 
 typedef struct rukun_client rukun_client;
 typedef struct rukun_lock rukun_lock;
@@ -111,13 +111,13 @@ RUKUN_API const char *rukun_version(void); /* "0.1.0" */
 
 typedef struct rukun_options {
     uint32_t struct_size;
-    const char *endpoints;     /* "host:port,host:port" (RPC) or "http://host:port";
-                                * NULL: RUKUN_ENDPOINTS, else 127.0.0.1:7500 */
-    const char *name;          /* shown in session lists; NULL: program and pid */
-    const char *token;         /* NULL: RUKUN_TOKEN, else none */
-    uint64_t session_ttl_ms;   /* 10000; 1000 to 3600000 */
-    uint64_t deadline_ms;      /* of a call without a wait: 10000; 1 to 600000 */
-    int forward;               /* 1; 0: nodes must not forward (tests) */
+    const char *endpoints;   /* "host:port,host:port" (RPC) or "http://host:port";
+                              * NULL: RUKUN_ENDPOINTS, else 127.0.0.1:7500 */
+    const char *name;        /* shown in session lists; NULL: program and pid */
+    const char *token;       /* NULL: RUKUN_TOKEN, else none */
+    uint64_t session_ttl_ms; /* 10000; 1000 to 3600000 */
+    uint64_t deadline_ms;    /* of a call without a wait: 10000; 1 to 600000 */
+    int forward;             /* 1; 0: nodes must not forward (tests) */
     /* Asked every 50 ms while a call blocks, from the blocked thread; not 0: the call
      * is cancelled and returns RUKUN_ECANCELLED. May be NULL. */
     int (*interrupted)(void *context);
@@ -156,14 +156,14 @@ RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_client_cluster(rukun_text **out,
 
 typedef struct rukun_lock_opts {
     uint32_t struct_size;
-    rukun_mode mode;       /* RUKUN_EXCLUSIVE */
-    uint64_t wait_ms;      /* 0: try; RUKUN_WAIT_FOREVER */
-    uint64_t lease_ms;     /* 0: tied to the client's session; else a lease of its own that
-                            * is not renewed: 100 to 86400000 */
-    const char *owner;     /* NULL: a new one, so that each handle excludes the others */
-    int priority;          /* 0; the lowest is a deadlock's victim; -1000 to 1000 */
-    uint64_t min_hold_ms;  /* 0 */
-    uint64_t max_hold_ms;  /* 0: none */
+    rukun_mode mode;        /* RUKUN_EXCLUSIVE */
+    uint64_t wait_ms;       /* 0: try; RUKUN_WAIT_FOREVER */
+    uint64_t lease_ms;      /* 0: tied to the client's session; else a lease of its own that
+                             * is not renewed: 100 to 86400000 */
+    const char *owner;      /* NULL: a new one, so that each handle excludes the others */
+    int priority;           /* 0; the lowest is a deadlock's victim; -1000 to 1000 */
+    uint64_t min_hold_ms;   /* 0 */
+    uint64_t max_hold_ms;   /* 0: none */
     uint64_t lock_delay_ms; /* 0 */
 } rukun_lock_opts;
 
@@ -198,7 +198,8 @@ RUKUN_API uint64_t rukun_lock_left_ms(const rukun_lock *lock); /* of the lease; 
 RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_lock_check(const rukun_lock *lock,
                                                          rukun_error *err);
 /* RUKUN_ENOTOWNER: it was lost before. */
-RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_lock_release(rukun_lock *lock, rukun_error *err);
+RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_lock_release(rukun_lock *lock,
+                                                           rukun_error *err);
 RUKUN_API void rukun_lock_free(rukun_lock *lock); /* never blocks; a held lock's release is
                                                    * queued */
 
@@ -238,11 +239,11 @@ RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_queue_publish(rukun_client *client
                                                             const rukun_message *message,
                                                             const rukun_publish_opts *opts,
                                                             char *id, rukun_error *err);
-/* All or none, in this order. count 1 to 1000. ids: count times RUKUN_ID_SIZE bytes, or NULL. */
-RUKUN_API RUKUN_MUST_CHECK rukun_status
-rukun_queue_publish_many(rukun_client *client, const char *topic,
-                         const rukun_message *messages, size_t count,
-                         const rukun_publish_opts *opts, char *ids, rukun_error *err);
+/* All or none, in this order. count 1 to 1000. ids: count times RUKUN_ID_SIZE bytes, or
+ * NULL. */
+RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_queue_publish_many(
+    rukun_client *client, const char *topic, const rukun_message *messages, size_t count,
+    const rukun_publish_opts *opts, char *ids, rukun_error *err);
 /* What there was, perhaps nothing (count 0). RUKUN_EPAUSED. */
 RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_queue_consume(rukun_deliveries **out,
                                                             rukun_client *client,
@@ -263,11 +264,13 @@ RUKUN_API void rukun_deliveries_free(rukun_deliveries *deliveries); /* acks noth
 
 /* id: a delivery's. RUKUN_ESTALE: a later delivery of the message exists; it is not acked.
  * RUKUN_EGONE: the message is no more.  RUKUN_ERANGE: not a delivery id. */
-RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_queue_ack(rukun_client *client, const char *id,
-                                                        rukun_error *err);
-/* Gives it back. delay_ms: until it is ready again; RUKUN_WAIT_FOREVER: the topic's backoff. */
-RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_queue_nack(rukun_client *client, const char *id,
-                                                         uint64_t delay_ms, rukun_error *err);
+RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_queue_ack(rukun_client *client,
+                                                        const char *id, rukun_error *err);
+/* Gives it back. delay_ms: until it is ready again; RUKUN_WAIT_FOREVER: the topic's
+ * backoff. */
+RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_queue_nack(rukun_client *client,
+                                                         const char *id, uint64_t delay_ms,
+                                                         rukun_error *err);
 RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_queue_extend(rukun_client *client,
                                                            const char *id,
                                                            uint64_t visibility_ms,
@@ -289,11 +292,9 @@ RUKUN_API void rukun_put_opts_init(rukun_put_opts *opts);
 
 /* version may be NULL. RUKUN_EVERSION: it has another than if_version.
  * RUKUN_EEXIST: if_absent, and it is there.  RUKUN_EFENCE.  RUKUN_ESIZE. */
-RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_cache_put(rukun_client *client,
-                                                        const char *cache, const char *key,
-                                                        const rukun_message *value,
-                                                        const rukun_put_opts *opts,
-                                                        uint64_t *version, rukun_error *err);
+RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_cache_put(
+    rukun_client *client, const char *cache, const char *key, const rukun_message *value,
+    const rukun_put_opts *opts, uint64_t *version, rukun_error *err);
 /* *out is NULL when there is no such key (and the status RUKUN_OK). Never older than what
  * this client has seen or written. */
 RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_cache_get(rukun_value **out,
@@ -309,8 +310,8 @@ RUKUN_API void rukun_value_free(rukun_value *value);
 RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_cache_delete(rukun_client *client,
                                                            const char *cache,
                                                            const char *key,
-                                                           uint64_t if_version, int *deleted,
-                                                           rukun_error *err);
+                                                           uint64_t if_version,
+                                                           int *deleted, rukun_error *err);
 /* Adds delta to a counter, which begins at `initial` when absent (ttl_ms 0: none).
  * RUKUN_ECONVERT: the value is no integer.  RUKUN_ERANGE: it would overflow. */
 RUKUN_API RUKUN_MUST_CHECK rukun_status rukun_cache_add(rukun_client *client,
