@@ -1,0 +1,25 @@
+/* engine.h - the seam between the doors of a node (HTTP, RPC) and who holds the state.
+ *
+ * The embedded engine is rk_host: the replicated log of this cluster. Another engine fills
+ * the same table. Loop thread only. */
+#ifndef RK_RUKUND_ENGINE_H
+#define RK_RUKUND_ENGINE_H
+
+#include "api/api.h"
+#include "host/host.h"
+
+struct rk_worker;
+
+struct rk_engine {
+    const char *name;
+    /* Starts a call; answered once through rk_calls_answer(worker, number, reply), perhaps
+     * within this function. The request is borrowed. */
+    void (*call)(struct rk_worker *worker, uint64_t number,
+                 const struct rk_request *request);
+    /* The client went away: no answer is given. */
+    void (*drop)(struct rk_worker *worker, uint64_t number);
+    void (*status)(struct rk_worker *worker, struct rk_host_status *out);
+};
+
+extern const struct rk_engine rk_engine_embedded;
+#endif

@@ -1,0 +1,201 @@
+#include "rukund/metrics.h"
+
+#include "rukund/worker.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Upper bounds in microseconds. */
+static const uint64_t bounds_us[RK_METRICS_BUCKETS] = {
+    100,   250,    500,    1000,   2500,    5000,    10000,    25000,
+    50000, 100000, 250000, 500000, 1000000, 2500000, 10000000, 60000000,
+};
+
+static const char *const class_names[RK_METRICS_CLASSES] = {"session", "lock", "queue",
+                                                            "cache", "cluster"};
+
+static int class_of(enum rk_op op)
+{
+    const struct rk_op_info *info = rk_op_info(op);
+    for (int i = 0; info != NULL && i < RK_METRICS_CLASSES; i++) {
+        size_t size = strlen(class_names[i]);
+        if (strncmp(info->name, class_names[i], size) == 0 && info->name[size] == '.')
+            return i;
+    }
+    return RK_METRICS_CLASSES - 1;
+}
+
+void rk_metrics_call(struct rk_metrics *metrics, enum rk_door door, enum rk_op op,
+                     enum rk_status status, uint64_t duration_us)
+{
+    unsigned code = status <= 0 && status > -RK_METRICS_STATUSES ? (unsigned)-status : 0;
+    if ((unsigned)op < RK_OP_MAX) metrics->calls[door][op][code]++;
+    struct rk_histogram *histogram = &metrics->latency[class_of(op)];
+    int bucket = 0;
+    while (bucket < RK_METRICS_BUCKETS && duration_us > bounds_us[bucket])
+        bucket++;
+    histogram->buckets[bucket]++;
+    histogram->sum_us += duration_us;
+}
+
+static void print_head(struct rk_buf *out, const char *name, const char *kind,
+                       const char *help)
+{
+    rk_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind);
+}
+
+static void print_one(struct rk_buf *out, const char *name, const char *kind,
+                      const char *help, uint64_t value)
+{
+    print_head(out, name, kind, help);
+    rk_buf_printf(out, "%s %llu\n", name, (unsigned long long)value);
+}
+
+static void print_calls(struct rk_buf *out, const struct rk_metrics *metrics)
+{
+    static const char *const doors[RK_DOOR_COUNT] = {"http", "rpc"};
+    print_head(out, "rukun_requests_total", "counter",
+               "Answered calls by way in, operation and code");
+    for (int door = 0; door < RK_DOOR_COUNT; door++)
+        for (int op = 0; op < RK_OP_MAX; op++)
+            for (int code = 0; code < RK_METRICS_STATUSES; code++) {
+                uint64_t count = metrics->calls[door][op][code];
+                const struct rk_op_info *info = rk_op_info((enum rk_op)op);
+                if (count == 0 || info == NULL) continue;
+                rk_buf_printf(
+                    out,
+                    "rukun_requests_total{protocol=\"%s\",op=\"%s\",code=\"%s\"} %llu\n",
+                    doors[door], info->name,
+                    code == 0 ? "ok" : rk_status_text((enum rk_status) - code),
+                    (unsigned long long)count);
+            }
+}
+
+static void print_latency(struct rk_buf *out, const struct rk_metrics *metrics)
+{
+    static const char name[] = "rukun_request_duration_seconds";
+    print_head(out, name, "histogram", "Time from a call's arrival to its answer, by area");
+    for (int i = 0; i < RK_METRICS_CLASSES; i++) {
+        const struct rk_histogram *histogram = &metrics->latency[i];
+        uint64_t count = 0;
+        for (int bucket = 0; bucket < RK_METRICS_BUCKETS; bucket++) {
+            count += histogram->buckets[bucket];
+            rk_buf_printf(out, "%s_bucket{area=\"%s\",le=\"%g\"} %llu\n", name,
+                          class_names[i], (double)bounds_us[bucket] / 1e6,
+                          (unsigned long long)count);
+        }
+        count += histogram->buckets[RK_METRICS_BUCKETS];
+        rk_buf_printf(out, "%s_bucket{area=\"%s\",le=\"+Inf\"} %llu\n", name,
+                      class_names[i], (unsigned long long)count);
+        rk_buf_printf(out, "%s_sum{area=\"%s\"} %.6f\n%s_count{area=\"%s\"} %llu\n", name,
+                      class_names[i], (double)histogram->sum_us / 1e6, name, class_names[i],
+                      (unsigned long long)count);
+    }
+}
+
+static void print_groups(struct rk_buf *out, const struct rk_host_status *status)
+{
+    enum column { LEADER, TERM, COMMIT, APPLIED, BYTES, OBJECTS, COLUMN_COUNT };
+    static const char *const rows[COLUMN_COUNT][2] = {
+        [LEADER] = {"rukun_group_leader", "1 where this node leads the group"},
+        [TERM] = {"rukun_group_term", "Raft term of the group"},
+        [COMMIT] = {"rukun_group_commit_index", "Last committed index of the group"},
+        [APPLIED] = {"rukun_group_applied_index", "Last applied index of the group"},
+        [BYTES] = {"rukun_group_state_bytes", "Logical bytes of the group's state"},
+        [OBJECTS] = {"rukun_group_state_objects", "Objects in the group's state"},
+    };
+    for (int column = 0; column < COLUMN_COUNT; column++) {
+        print_head(out, rows[column][0], "gauge", rows[column][1]);
+        for (uint32_t i = 0; i < status->group_count; i++) {
+            const struct rk_host_group_status *group = &status->groups[i];
+            uint64_t value = column == LEADER    ? strcmp(group->role, "leader") == 0
+                             : column == TERM    ? group->term
+                             : column == COMMIT  ? group->commit
+                             : column == APPLIED ? group->applied
+                             : column == BYTES   ? group->bytes
+                                                 : group->objects;
+            rk_buf_printf(out, "%s{group=\"%u\"} %llu\n", rows[column][0], group->id,
+                          (unsigned long long)value);
+        }
+    }
+}
+
+static uint64_t open_descriptors(void)
+{
+    uint64_t count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    if (folder == NULL) return 0;
+    while (readdir(folder) != NULL)
+        count++;
+    (void)closedir(folder);
+    return count > 3 ? count - 3 : 0; /* ".", ".." and the folder itself */
+}
+
+static void print_process(struct rk_buf *out)
+{
+    unsigned long long total = 0, resident = 0;
+    struct rusage usage;
+    struct rlimit limit;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file != NULL) {
+        if (fscanf(file, "%llu %llu", &total, &resident) != 2) total = resident = 0;
+        (void)fclose(file);
+    }
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    print_one(out, "process_virtual_memory_bytes", "gauge", "Virtual memory in bytes",
+              total * page);
+    print_one(out, "process_resident_memory_bytes", "gauge", "Resident memory in bytes",
+              resident * page);
+    print_one(out, "process_open_fds", "gauge", "Open file descriptors",
+              open_descriptors());
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        print_one(out, "process_max_fds", "gauge", "Most file descriptors that may be open",
+                  limit.rlim_cur);
+    if (getrusage(RUSAGE_SELF, &usage) == 0) {
+        print_head(out, "process_cpu_seconds_total", "counter",
+                   "Processor time in seconds");
+        rk_buf_printf(out, "process_cpu_seconds_total %.3f\n",
+                      (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                          (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+    }
+}
+
+void rk_metrics_print(struct rk_buf *out, struct rk_worker *worker)
+{
+    struct rk_metrics *metrics = &worker->metrics;
+    struct rk_host_status status;
+    worker->engine->status(worker, &status);
+    print_head(out, "rukun_build_info", "gauge", "Version of rukund, always 1");
+    rk_buf_printf(out, "rukun_build_info{version=\"%s\",engine=\"%s\"} 1\n", RK_VERSION,
+                  worker->engine->name);
+    print_one(out, "rukun_quorum", "gauge",
+              "1 while every group has a leader confirmed by a majority",
+              status.has_quorum);
+    print_one(out, "rukun_disk_full", "gauge", "1 while growth is refused for want of disk",
+              rk_disk_is_full(worker->disk));
+#define RK_METRIC(field, name, kind, help) print_one(out, name, kind, help, metrics->field);
+#include "rukund/metrics.def"
+#undef RK_METRIC
+    const struct rk_host_metrics *host = rk_host_metrics(worker->host);
+#define RK_HOST_METRIC(field, name, kind, help)                                            \
+    print_one(out, name, kind, help, host->field);
+#include "host/host_metrics.def"
+#undef RK_HOST_METRIC
+    print_one(out, "rukun_stream_received_bytes_total", "counter",
+              "Bytes received over RPC and from peers", worker->streams.bytes_in);
+    print_one(out, "rukun_stream_sent_bytes_total", "counter",
+              "Bytes sent over RPC and to peers", worker->streams.bytes_out);
+    print_head(out, "rukun_log_lines_total", "counter", "Lines logged, by level");
+    static const char *const levels[] = {"debug", "info", "warn", "error"};
+    for (int i = 0; i < 4; i++)
+        rk_buf_printf(out, "rukun_log_lines_total{level=\"%s\"} %llu\n", levels[i],
+                      (unsigned long long)worker->log.lines[i]);
+    print_groups(out, &status);
+    print_calls(out, metrics);
+    print_latency(out, metrics);
+    print_process(out);
+}

@@ -1,0 +1,376 @@
+#include "rukund/rpc.h"
+
+#include "base/alloc.h"
+#include "rukund/documents.h"
+#include "rukund/rpc_message.h"
+#include "rukund/worker.h"
+
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { SPARE_MAX = 4096, USER_TIMEOUT_MS = 30000 };
+
+struct rk_rpc {
+    struct rk_worker *worker;
+    struct evconnlistener *listener;
+    struct rk_list connections;
+    struct rk_list spare; /* freed calls, for the next */
+    uint32_t spare_count;
+};
+
+struct rpc_connection {
+    struct rk_stream stream;
+    struct rk_rpc *rpc;
+    struct rk_list link;  /* in rpc->connections */
+    struct rk_list calls; /* struct rpc_call */
+    uint32_t in_flight;
+    bool is_greeted;
+    bool is_closing; /* as soon as what was answered has left */
+};
+
+struct rpc_call {
+    struct rk_call call;
+    struct rk_list link; /* in connection->calls, or rpc->spare */
+    struct rpc_connection *connection;
+    uint64_t id;
+    bool is_notification;
+};
+
+static void free_call(struct rk_rpc *rpc, struct rpc_call *call)
+{
+    rk_list_remove(&call->link);
+    if (rpc->spare_count == SPARE_MAX) {
+        rk_free(call);
+        return;
+    }
+    rk_list_push_front(&rpc->spare, &call->link);
+    rpc->spare_count++;
+}
+
+static struct rpc_call *new_call(struct rk_rpc *rpc)
+{
+    struct rk_list *link = rk_list_first(&rpc->spare);
+    struct rpc_call *call;
+    if (link == NULL) return rk_calloc(1, sizeof(*call));
+    call = RK_CONTAINER(link, struct rpc_call, link);
+    rk_list_remove(link);
+    rpc->spare_count--;
+    memset(call, 0, sizeof(*call));
+    return call;
+}
+
+static void close_connection(struct rpc_connection *connection)
+{
+    struct rk_rpc *rpc = connection->rpc;
+    rk_list_each_safe (link, &connection->calls) {
+        struct rpc_call *call = RK_CONTAINER(link, struct rpc_call, link);
+        rk_calls_drop(rpc->worker, &call->call);
+        free_call(rpc, call);
+    }
+    rk_list_remove(&connection->link);
+    rpc->worker->metrics.rpc_connections--;
+    rk_stream_close(&connection->stream);
+    rk_free(connection);
+}
+
+/* [1, id, error, nil] or [1, id, nil, result], written in place. */
+static void write_reply(struct rpc_connection *connection, bool has_id, uint64_t id,
+                        const struct rk_reply *reply)
+{
+    struct rk_worker *worker = connection->rpc->worker;
+    struct rk_buf *out = &connection->stream.out;
+    size_t start = out->size;
+    rk_rpc_write_array(out, 4);
+    rk_rpc_write_uint(out, 1);
+    if (has_id)
+        rk_rpc_write_uint(out, id);
+    else
+        rk_rpc_write_nil(out);
+    size_t error_at = out->size;
+    if (reply->status == RK_OK) rk_rpc_write_nil(out);
+    size_t body_at = out->size;
+    rk_arena_reset(&worker->reply_arena);
+    enum rk_status status = rk_reply_to_msgpack(out, reply, &worker->reply_arena);
+    if (status == RK_ECONVERT && reply->status == RK_OK) {
+        /* The encoder left a problem document: it takes the error's place. */
+        memmove(out->data + error_at, out->data + body_at, out->size - body_at);
+        out->size -= body_at - error_at;
+        body_at = error_at;
+    }
+    bool is_problem = reply->status != RK_OK || status != RK_OK;
+    if (reply->position_history != 0 && !is_problem) {
+        struct rk_position_item item = {reply->position_group, reply->position_index};
+        struct rk_position position = {reply->position_history, &item, 1};
+        rk_buf_reset(&worker->reply_buf);
+        rk_position_print(&worker->reply_buf, &position);
+        rk_rpc_map_add_text(out, body_at, "position", rk_buf_slice(&worker->reply_buf));
+    }
+    if (is_problem) rk_rpc_write_nil(out);
+    if (out->is_failed) {
+        /* Without memory for the answer only the end of the connection is left. */
+        out->size = start;
+        connection->is_closing = true;
+    }
+    rk_stream_touch(&connection->stream);
+}
+
+static void check_load(struct rpc_connection *connection)
+{
+    const struct rk_config *config = connection->rpc->worker->config;
+    size_t pending = rk_stream_pending(&connection->stream);
+    if (pending > RK_RPC_OUT_MAX) {
+        connection->is_closing = true;
+        (void)shutdown(connection->stream.fd, SHUT_RDWR); /* seen by the next read */
+        return;
+    }
+    if (connection->in_flight >= config->max_in_flight || pending > RK_RPC_OUT_PAUSE)
+        rk_stream_pause(&connection->stream);
+    else if (connection->in_flight <= config->max_in_flight / 2)
+        rk_stream_resume(&connection->stream);
+}
+
+static void on_done(struct rk_call *base, const struct rk_reply *reply)
+{
+    struct rpc_call *call = RK_CONTAINER(base, struct rpc_call, call);
+    struct rpc_connection *connection = call->connection;
+    if (!call->is_notification) write_reply(connection, true, call->id, reply);
+    connection->in_flight--;
+    free_call(connection->rpc, call);
+    check_load(connection);
+}
+
+__attribute__((format(printf, 6, 7))) static void
+refuse(struct rpc_connection *connection, const struct rk_rpc_message *message,
+       enum rk_op op, enum rk_status status, const char *field, const char *format, ...)
+{
+    struct rk_reply reply;
+    va_list arguments;
+    connection->rpc->worker->metrics.bad_requests++;
+    if (message != NULL && message->kind == RK_RPC_NOTIFICATION) return;
+    rk_reply_problem(&reply, op, status, field, "%s", "");
+    va_start(arguments, format);
+    (void)vsnprintf(reply.text, sizeof(reply.text), format, arguments);
+    va_end(arguments);
+    write_reply(connection, message != NULL, message != NULL ? message->id : 0, &reply);
+}
+
+/* The value of a key of a msgpack map; false if it is not there. */
+static bool map_find(struct rk_slice map, const char *name, struct rk_slice *out)
+{
+    if (map.size == 0) return false;
+    uint8_t head = map.data[0];
+    size_t at = (head & 0xf0) == 0x80 ? 1 : head == 0xde ? 3 : 0;
+    if (at == 0) return false;
+    struct rk_slice wanted = rk_slice_of_string(name);
+    while (at < map.size) {
+        size_t key_size = 0, value_size = 0;
+        struct rk_slice rest = rk_slice_of(map.data + at, map.size - at);
+        if (rk_msgpack_measure(rest, &key_size) != RK_OK) return false;
+        struct rk_slice after = rk_slice_of(rest.data + key_size, rest.size - key_size);
+        if (rk_msgpack_measure(after, &value_size) != RK_OK) return false;
+        if (key_size == wanted.size + 1 && wanted.size < 32 &&
+            rest.data[0] == (0xa0 | wanted.size) &&
+            memcmp(rest.data + 1, wanted.data, wanted.size) == 0) {
+            *out = rk_slice_of(after.data, value_size);
+            return true;
+        }
+        at += key_size + value_size;
+    }
+    return false;
+}
+
+static void greet(struct rpc_connection *connection, const struct rk_rpc_message *message)
+{
+    struct rk_worker *worker = connection->rpc->worker;
+    struct rk_slice protocol;
+    if (!rk_slice_is_equal(message->method, RK_SLICE_LITERAL("hello")) ||
+        message->kind != RK_RPC_REQUEST) {
+        refuse(connection, message, RK_OP_NONE, RK_EPROTO, NULL, "the first call is hello");
+        connection->is_closing = true;
+        return;
+    }
+    if (!map_find(message->params, "protocol", &protocol) || protocol.size != 1 ||
+        protocol.data[0] != RK_RPC_PROTOCOL) {
+        refuse(connection, message, RK_OP_NONE, RK_EPROTO, "protocol",
+               "protocol %d is spoken here", (int)RK_RPC_PROTOCOL);
+        connection->is_closing = true;
+        return;
+    }
+    connection->is_greeted = true;
+    struct rk_reply reply;
+    rk_reply_problem(&reply, RK_OP_CLUSTER_INFO, RK_OK, NULL, "%s", "");
+    rk_buf_reset(&worker->scratch);
+    rk_document_cluster(&worker->scratch, worker, true);
+    reply.document.bytes = rk_buf_slice(&worker->scratch);
+    reply.document.encoding = RK_ENCODING_JSON;
+    write_reply(connection, true, message->id, &reply);
+}
+
+static void start(struct rpc_connection *connection, const struct rk_rpc_message *message)
+{
+    struct rk_rpc *rpc = connection->rpc;
+    struct rk_worker *worker = rpc->worker;
+    const struct rk_op_info *info = rk_op_by_name(message->method);
+    struct rk_request request;
+    struct rk_api_error error = {RK_OK, "", ""};
+    if (info == NULL || info->is_internal) {
+        refuse(connection, message, RK_OP_NONE, RK_ENOENT, NULL, "there is no call %.*s",
+               (int)(message->method.size < 64 ? message->method.size : 64),
+               (const char *)message->method.data);
+        return;
+    }
+    struct rk_slice params =
+        message->params.size > 0 ? message->params : RK_SLICE_LITERAL("\x80");
+    rk_arena_reset(&worker->arena);
+    enum rk_status status =
+        rk_request_from_msgpack(&request, info->op, params, &worker->arena, &error);
+    if (status != RK_OK) {
+        refuse(connection, message, info->op, status,
+               error.field[0] != '\0' ? error.field : NULL, "%s", error.text);
+        return;
+    }
+    struct rpc_call *call = new_call(rpc);
+    if (call == NULL) {
+        refuse(connection, message, info->op, RK_ENOMEM, NULL, "no memory for the call");
+        return;
+    }
+    call->call.done = on_done;
+    call->connection = connection;
+    call->id = message->id;
+    call->is_notification = message->kind == RK_RPC_NOTIFICATION;
+    connection->in_flight++;
+    rk_list_push_back(&connection->calls, &call->link);
+    rk_calls_start(worker, &call->call, RK_DOOR_RPC, &request);
+}
+
+/* One message of `in`; the bytes used, 0 when there is no whole one or no use going on. */
+static size_t take_message(struct rpc_connection *connection, struct rk_slice in)
+{
+    const struct rk_config *config = connection->rpc->worker->config;
+    struct rk_rpc_message message;
+    size_t size = 0;
+    enum rk_status status = rk_msgpack_measure(in, &size);
+    if (status == RK_EBUSY && in.size <= config->max_body_bytes) return 0;
+    if (status == RK_EBUSY || (status == RK_OK && size > config->max_body_bytes)) {
+        refuse(connection, NULL, RK_OP_NONE, RK_ESIZE, NULL,
+               "a message is above %llu bytes", (unsigned long long)config->max_body_bytes);
+        connection->is_closing = true;
+        return 0;
+    }
+    if (status == RK_OK)
+        status = rk_rpc_message_parse(&message, rk_slice_of(in.data, size));
+    if (status != RK_OK) {
+        refuse(connection, NULL, RK_OP_NONE, RK_EINVAL, NULL,
+               "what came is no msgpack-rpc request");
+        connection->is_closing = true;
+        return 0;
+    }
+    if (connection->is_greeted)
+        start(connection, &message);
+    else
+        greet(connection, &message);
+    return size;
+}
+
+static size_t on_data(struct rk_stream *stream, struct rk_slice in)
+{
+    struct rpc_connection *connection = RK_CONTAINER(stream, struct rpc_connection, stream);
+    size_t at = 0;
+    while (at < in.size && !connection->is_closing && !stream->is_paused) {
+        size_t used = take_message(connection, rk_slice_of(in.data + at, in.size - at));
+        if (used == 0) break;
+        at += used;
+        check_load(connection);
+    }
+    return connection->is_closing ? in.size : at;
+}
+
+static void on_gone(struct rk_stream *stream, int error_number)
+{
+    (void)error_number;
+    close_connection(RK_CONTAINER(stream, struct rpc_connection, stream));
+}
+
+/* In the write at the end of a turn, where the host must not be entered: a connection that
+ * is to close is shut, and closed with its calls when its end is read. */
+static void on_drained(struct rk_stream *stream)
+{
+    struct rpc_connection *connection = RK_CONTAINER(stream, struct rpc_connection, stream);
+    if (connection->is_closing)
+        (void)shutdown(stream->fd, SHUT_RDWR);
+    else
+        check_load(connection);
+}
+
+static const struct rk_stream_handler handler = {on_data, on_gone, on_drained};
+
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
+                      struct sockaddr *address, int size, void *context)
+{
+    struct rk_rpc *rpc = context;
+    struct rk_metrics *metrics = &rpc->worker->metrics;
+    (void)listener;
+    (void)address;
+    (void)size;
+    struct rpc_connection *connection = NULL;
+    if (metrics->rpc_connections < rpc->worker->config->max_connections)
+        connection = rk_calloc(1, sizeof(*connection));
+    if (connection == NULL) {
+        metrics->rpc_refused++;
+        (void)close(fd);
+        return;
+    }
+    connection->rpc = rpc;
+    rk_list_init(&connection->calls);
+    rk_socket_tune(fd, USER_TIMEOUT_MS);
+    if (rk_stream_open(&connection->stream, &rpc->worker->streams, fd, &handler) != RK_OK) {
+        (void)close(fd);
+        rk_free(connection);
+        return;
+    }
+    rk_list_push_back(&rpc->connections, &connection->link);
+    metrics->rpc_connections++;
+    metrics->rpc_accepted++;
+}
+
+enum rk_status rk_rpc_new(struct rk_rpc **out, struct rk_worker *worker, int listener)
+{
+    struct rk_rpc *rpc = rk_calloc(1, sizeof(*rpc));
+    if (rpc == NULL) {
+        (void)close(listener);
+        return RK_ENOMEM;
+    }
+    rpc->worker = worker;
+    rk_list_init(&rpc->connections);
+    rk_list_init(&rpc->spare);
+    rpc->listener =
+        evconnlistener_new(worker->base, on_accept, rpc,
+                           LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, -1, listener);
+    if (rpc->listener == NULL) {
+        (void)close(listener);
+        rk_free(rpc);
+        return RK_ENOMEM;
+    }
+    *out = rpc;
+    return RK_OK;
+}
+
+void rk_rpc_stop(struct rk_rpc *rpc)
+{
+    if (rpc->listener != NULL) evconnlistener_free(rpc->listener);
+    rpc->listener = NULL;
+}
+
+void rk_rpc_free(struct rk_rpc *rpc)
+{
+    if (rpc == NULL) return;
+    rk_rpc_stop(rpc);
+    rk_list_each_safe (link, &rpc->connections)
+        close_connection(RK_CONTAINER(link, struct rpc_connection, link));
+    rk_list_each_safe (link, &rpc->spare)
+        rk_free(RK_CONTAINER(link, struct rpc_call, link));
+    rk_free(rpc);
+}

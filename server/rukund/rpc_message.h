@@ -1,0 +1,31 @@
+/* rpc_message.h - the outer form of msgpack-rpc messages. */
+#ifndef RK_RUKUND_RPC_MESSAGE_H
+#define RK_RUKUND_RPC_MESSAGE_H
+
+#include "base/bytes.h"
+
+enum rk_rpc_kind { RK_RPC_REQUEST = 0, RK_RPC_RESPONSE = 1, RK_RPC_NOTIFICATION = 2 };
+
+struct rk_rpc_message {
+    enum rk_rpc_kind kind;
+    uint64_t id; /* of a request */
+    struct rk_slice method;
+    struct rk_slice params; /* the msgpack map of the one parameter; empty if none */
+};
+
+/* Takes one complete message apart; slices point into it. RK_EINVAL: neither
+ * [0, id, method, [{...}]] nor [2, method, [{...}]]. */
+RK_MUST_CHECK enum rk_status rk_rpc_message_parse(struct rk_rpc_message *out,
+                                                  struct rk_slice bytes);
+
+/* Writers of what stands around an answer. */
+void rk_rpc_write_array(struct rk_buf *out, uint32_t count); /* below 16 */
+void rk_rpc_write_uint(struct rk_buf *out, uint64_t value);
+void rk_rpc_write_nil(struct rk_buf *out);
+void rk_rpc_write_text(struct rk_buf *out, struct rk_slice text);
+
+/* Adds one pair with a text value at the end of the map that begins at `at` and ends at
+ * the end of out. */
+void rk_rpc_map_add_text(struct rk_buf *out, size_t at, const char *name,
+                         struct rk_slice text);
+#endif

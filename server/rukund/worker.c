@@ -1,0 +1,418 @@
+#include "rukund/worker.h"
+
+#include "rukund/http.h"
+#include "rukund/peers.h"
+#include "rukund/rpc.h"
+
+#include <errno.h>
+#include <event2/dns.h>
+#include <event2/event.h>
+#include <netdb.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    STOP_US = 5000000,  /* a graceful stop takes no longer */
+    DRAIN_US = 1000000, /* of it, for calls that are still open after the hand-over */
+};
+
+static uint64_t clock_ms(clockid_t id)
+{
+    struct timespec now;
+    (void)clock_gettime(id, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t rk_worker_us(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+void rk_worker_touch(struct rk_worker *worker)
+{
+    if (worker->is_turn_open) return;
+    worker->is_turn_open = true;
+    rk_host_tick(worker->host,
+                 (struct rk_host_time){clock_ms(CLOCK_BOOTTIME), clock_ms(CLOCK_REALTIME)});
+    bool is_full = rk_disk_is_full(worker->disk);
+    if (is_full == worker->is_full) return;
+    worker->is_full = is_full;
+    rk_log_line(&worker->log, RK_LOG_WARN,
+                is_full ? "the disk is full: what grows is refused"
+                        : "the disk has room again");
+    rk_host_set_full(worker->host, is_full);
+}
+
+/* What the host asks for. */
+
+static void io_send(void *context, const char *name, enum rk_host_link link,
+                    struct rk_slice frame)
+{
+    struct rk_worker *worker = context;
+    if (worker->peers != NULL) rk_peers_send(worker->peers, name, link, frame);
+}
+
+static void io_write(void *context, struct rk_wal *wal, struct rk_wal_batch *batch)
+{
+    struct rk_worker *worker = context;
+    rk_disk_write(worker->disk, wal, batch);
+}
+
+static void run_work(void *work)
+{
+    rk_host_work_run(work);
+}
+
+static void io_work(void *context, struct rk_host_work *work)
+{
+    struct rk_worker *worker = context;
+    rk_background_run(worker->background, run_work, work);
+}
+
+static void on_work_done(void *context)
+{
+    struct rk_worker *worker = context;
+    rk_worker_touch(worker);
+    rk_host_work_done(worker->host);
+}
+
+static void io_reply(void *context, uint64_t call, const struct rk_reply *reply)
+{
+    rk_calls_answer(context, call, reply);
+}
+
+static void io_log(void *context, enum rk_log_level level, const char *text)
+{
+    struct rk_worker *worker = context;
+    rk_log_line(&worker->log, level, text);
+}
+
+static void io_fatal(void *context, enum rk_status status, const char *text)
+{
+    struct rk_worker *worker = context;
+    rk_log_event(&worker->log, RK_LOG_ERROR, "the node can not go on",
+                 RK_LOG_TEXT("reason", text), RK_LOG_TEXT("code", rk_status_text(status)));
+    /* At once: nothing that was not durable may be acknowledged any more. */
+    _exit(70);
+}
+
+static void on_written(void *context, enum rk_status status, const char *text)
+{
+    struct rk_worker *worker = context;
+    if (status != RK_OK)
+        rk_log_event(&worker->log, RK_LOG_ERROR, "the log was not written",
+                     RK_LOG_TEXT("reason", text),
+                     RK_LOG_TEXT("code", rk_status_text(status)));
+    rk_worker_touch(worker);
+    rk_host_written(worker->host, status);
+}
+
+static void on_disk_failed(void *context, enum rk_status status, const char *text)
+{
+    io_fatal(context, status, text);
+}
+
+/* The loop's own events. */
+
+static void on_timer(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd;
+    (void)what;
+    rk_worker_touch(context);
+}
+
+static void on_signal(evutil_socket_t number, short what, void *context)
+{
+    struct rk_worker *worker = context;
+    (void)what;
+    if (worker->is_stopping) {
+        rk_log_line(&worker->log, RK_LOG_WARN, "asked again to stop: stopping at once");
+        worker->is_over = true;
+        return;
+    }
+    rk_log_event(&worker->log, RK_LOG_INFO, "stopping",
+                 RK_LOG_TEXT("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
+    worker->is_stopping = true;
+    worker->stop_by_us = rk_worker_us() + STOP_US;
+    rk_http_stop(worker->http);
+    rk_rpc_stop(worker->rpc);
+    rk_worker_touch(worker);
+    rk_host_stop(worker->host);
+}
+
+/* While stopping: over once nothing is led here and no call is open, or time is up. */
+static void check_stop(struct rk_worker *worker)
+{
+    uint64_t now = rk_worker_us();
+    if (!rk_host_is_idle(worker->host) && now < worker->stop_by_us) return;
+    if (worker->stop_by_us > now + DRAIN_US) worker->stop_by_us = now + DRAIN_US;
+    if (rk_calls_count(&worker->calls) > 0 && now < worker->stop_by_us) return;
+    worker->is_over = true;
+}
+
+static void arm_timer(struct rk_worker *worker)
+{
+    uint64_t now = clock_ms(CLOCK_BOOTTIME);
+    uint64_t next = rk_host_next_tick(worker->host);
+    uint64_t most = worker->is_stopping ? 10 : 1000;
+    uint64_t delay = next > now ? next - now : 0;
+    if (delay > most) delay = most;
+    if (delay == 0) worker->is_restless = true;
+    struct timeval time = {(time_t)(delay / 1000), (suseconds_t)(delay % 1000 * 1000)};
+    (void)event_add(worker->timer, &time);
+}
+
+static void run_loop(struct rk_worker *worker)
+{
+    while (!worker->is_over) {
+        worker->is_restless = false;
+        arm_timer(worker);
+        (void)event_base_loop(worker->base,
+                              EVLOOP_ONCE | (worker->is_restless ? EVLOOP_NONBLOCK : 0));
+        rk_worker_touch(worker);
+        rk_host_flush(worker->host);
+        worker->is_turn_open = false;
+        rk_streams_flush(&worker->streams);
+        worker->metrics.turns++;
+        if (worker->is_stopping) check_stop(worker);
+    }
+}
+
+/* Listening. */
+
+int rk_worker_listen(struct rk_worker *worker, const char *what, const char *text,
+                     struct rk_address *address)
+{
+    char port[8], shown[RK_ADDRESS_MAX];
+    struct addrinfo hints = {0}, *found = NULL;
+    const char *reason = NULL;
+    int fd = -1, yes = 1;
+    if (rk_address_parse(address, text) != RK_OK) return -1; /* checked with the settings */
+    (void)snprintf(port, sizeof(port), "%u", (unsigned)address->port);
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_PASSIVE;
+    bool has_host = address->host[0] != '\0' && strcmp(address->host, "*") != 0;
+    int result = getaddrinfo(has_host ? address->host : NULL, port, &hints, &found);
+    if (result != 0) {
+        reason = gai_strerror(result);
+    } else {
+        fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||
+            bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, 512) != 0)
+            reason = strerror(errno);
+        freeaddrinfo(found);
+    }
+    if (reason != NULL) {
+        rk_log_event(&worker->log, RK_LOG_ERROR, "can not listen", RK_LOG_TEXT("for", what),
+                     RK_LOG_TEXT("address", text), RK_LOG_TEXT("reason", reason));
+        if (fd >= 0) (void)close(fd);
+        return -1;
+    }
+    struct sockaddr_storage bound;
+    socklen_t size = sizeof(bound);
+    char number[8];
+    if (getsockname(fd, (struct sockaddr *)&bound, &size) == 0 &&
+        getnameinfo((struct sockaddr *)&bound, size, NULL, 0, number, sizeof(number),
+                    NI_NUMERICSERV) == 0)
+        address->port = (uint16_t)strtoul(number, NULL, 10);
+    rk_address_print(shown, address);
+    rk_log_event(&worker->log, RK_LOG_INFO, "listening", RK_LOG_TEXT("for", what),
+                 RK_LOG_TEXT("address", shown));
+    return fd;
+}
+
+/* What others are told: as wished, else as bound, with the host that peers use where
+ * every address is bound. */
+static bool advertise(struct rk_worker *worker, char out[RK_ADDRESS_MAX], const char *wish,
+                      const struct rk_address *bound, const char *setting)
+{
+    struct rk_address told = *bound, peer;
+    if (wish[0] != '\0') {
+        (void)snprintf(out, RK_ADDRESS_MAX, "%s", wish);
+        return true;
+    }
+    if (rk_address_is_any(bound)) {
+        if (worker->peer_address[0] == '\0' ||
+            rk_address_parse(&peer, worker->peer_address) != RK_OK) {
+            rk_log_event(&worker->log, RK_LOG_ERROR,
+                         "every address is bound: say which one others can reach",
+                         RK_LOG_TEXT("setting", setting));
+            return false;
+        }
+        memcpy(told.host, peer.host, sizeof(told.host));
+    }
+    rk_address_print(out, &told);
+    return true;
+}
+
+static bool advertise_all(struct rk_worker *worker, const struct rk_address *http,
+                          const struct rk_address *rpc, const struct rk_address *peer)
+{
+    const struct rk_config *config = worker->config;
+    const char *wish = config->advertise_peer;
+    for (uint32_t i = 0; wish[0] == '\0' && i < config->node_count; i++)
+        if (strcmp(config->nodes[i].name, config->name) == 0) wish = config->nodes[i].peer;
+    return advertise(worker, worker->peer_address, wish, peer, "advertise-peer") &&
+           advertise(worker, worker->http_address, config->advertise_http, http,
+                     "advertise-http") &&
+           advertise(worker, worker->rpc_address, config->advertise_rpc, rpc,
+                     "advertise-rpc");
+}
+
+/* Opening. */
+
+static enum rk_status open_host(struct rk_worker *worker)
+{
+    const struct rk_config *config = worker->config;
+    struct rk_host_peer peers[RK_HOST_PEERS_MAX];
+    struct rk_host_peer self = {config->name, worker->peer_address, worker->http_address,
+                                worker->rpc_address};
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < config->node_count; i++) {
+        bool is_self = strcmp(config->nodes[i].name, config->name) == 0;
+        peers[count++] = is_self ? self
+                                 : (struct rk_host_peer){config->nodes[i].name,
+                                                         config->nodes[i].peer, "", ""};
+    }
+    if (count == 0) peers[count++] = self;
+    struct rk_host_options options = {
+        .struct_size = sizeof(options),
+        .name = config->name,
+        .data = config->data,
+        .cluster = config->cluster,
+        .self = self,
+        .peers = peers,
+        .peer_count = count,
+        .group_count = (uint32_t)config->groups,
+        .election_timeout_ms = (uint32_t)config->election_timeout_ms,
+        .heartbeat_ms = (uint32_t)config->heartbeat_ms,
+        .fence_floor = config->fence_floor,
+        .snapshot_bytes = config->snapshot_bytes,
+        .fs = rk_fs_posix(),
+    };
+    if (getrandom(&options.seed, sizeof(options.seed), 0) != sizeof(options.seed))
+        return RK_EIO;
+    rk_random_init(&worker->random, options.seed ^ (uint64_t)getpid());
+    struct rk_host_io io = {worker, io_send, io_write, io_work, io_reply, io_log, io_fatal};
+    char error[256] = "";
+    enum rk_status status = rk_host_open(&worker->host, &options, &io, error);
+    if (status != RK_OK)
+        rk_log_event(&worker->log, RK_LOG_ERROR, "can not open the data",
+                     RK_LOG_TEXT("data", config->data), RK_LOG_TEXT("reason", error),
+                     RK_LOG_TEXT("code", rk_status_text(status)));
+    return status;
+}
+
+static enum rk_status open_loop(struct rk_worker *worker)
+{
+    static const int signals[2] = {SIGTERM, SIGINT};
+    worker->base = event_base_new();
+    if (worker->base == NULL) return RK_ENOMEM;
+    rk_streams_init(&worker->streams, worker->base);
+    worker->dns = evdns_base_new(worker->base, EVDNS_BASE_INITIALIZE_NAMESERVERS |
+                                                   EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    worker->timer = event_new(worker->base, -1, 0, on_timer, worker);
+    if (worker->timer == NULL) return RK_ENOMEM;
+    struct rk_disk_options disk = {
+        worker->base, rk_fs_posix(), worker->config->data, worker->config->reserve_bytes,
+        worker,       on_written,    on_disk_failed};
+    enum rk_status status = rk_disk_new(&worker->disk, &disk);
+    if (status == RK_OK)
+        status = rk_background_new(&worker->background, worker->base, on_work_done, worker);
+    for (int i = 0; status == RK_OK && i < 2; i++) {
+        worker->signals[i] = evsignal_new(worker->base, signals[i], on_signal, worker);
+        if (worker->signals[i] == NULL || evsignal_add(worker->signals[i], NULL) != 0)
+            status = RK_ENOMEM;
+    }
+    return status;
+}
+
+static enum rk_status open_doors(struct rk_worker *worker, const int sockets[3])
+{
+    /* Each takes its socket over, also when it fails. */
+    enum rk_status status = rk_peers_new(&worker->peers, worker, sockets[0]);
+    enum rk_status http = rk_http_new(&worker->http, worker, sockets[1]);
+    enum rk_status rpc = rk_rpc_new(&worker->rpc, worker, sockets[2]);
+    if (status == RK_OK) status = http;
+    return status == RK_OK ? rpc : status;
+}
+
+static void open_state(struct rk_worker *worker, const struct rk_config *config)
+{
+    memset(worker, 0, sizeof(*worker));
+    worker->config = config;
+    worker->engine = &rk_engine_embedded;
+    rk_log_init(&worker->log, config->log_level, strcmp(config->log_format, "json") == 0,
+                config->name);
+    rk_calls_init(&worker->calls);
+    rk_arena_init(&worker->arena);
+    rk_arena_init(&worker->reply_arena);
+    rk_buf_init(&worker->scratch);
+    rk_buf_init(&worker->reply_buf);
+}
+
+static void close_all(struct rk_worker *worker)
+{
+    if (worker->host != NULL) rk_calls_end(worker);
+    if (worker->streams.base != NULL) rk_streams_flush(&worker->streams);
+    /* Answers of evhttp leave in the loop; one pass is theirs. */
+    if (worker->base != NULL) (void)event_base_loop(worker->base, EVLOOP_NONBLOCK);
+    rk_disk_free(worker->disk);
+    rk_background_free(worker->background);
+    rk_http_free(worker->http);
+    rk_rpc_free(worker->rpc);
+    rk_peers_free(worker->peers);
+    if (worker->host != NULL) rk_host_close(worker->host);
+    if (worker->timer != NULL) event_free(worker->timer);
+    for (int i = 0; i < 2; i++)
+        if (worker->signals[i] != NULL) event_free(worker->signals[i]);
+    if (worker->dns != NULL) evdns_base_free(worker->dns, 0);
+    if (worker->base != NULL) {
+        (void)event_base_loop(worker->base, EVLOOP_NONBLOCK); /* deferred frees */
+        event_base_free(worker->base);
+    }
+    rk_calls_fini(&worker->calls);
+    rk_arena_fini(&worker->arena);
+    rk_arena_fini(&worker->reply_arena);
+    rk_buf_fini(&worker->scratch);
+    rk_buf_fini(&worker->reply_buf);
+    rk_log_line(&worker->log, RK_LOG_INFO, "stopped");
+    rk_log_fini(&worker->log);
+}
+
+int rk_worker_run(const struct rk_config *config)
+{
+    struct rk_worker worker;
+    struct rk_address http, rpc, peer;
+    int sockets[3] = {-1, -1, -1};
+    open_state(&worker, config);
+    (void)signal(SIGPIPE, SIG_IGN);
+    rk_log_event(&worker.log, RK_LOG_INFO, "starting", RK_LOG_TEXT("version", RK_VERSION),
+                 RK_LOG_TEXT("data", config->data),
+                 RK_LOG_NUMBER("pid", (uint64_t)getpid()));
+    sockets[0] = rk_worker_listen(&worker, "peers", config->peer, &peer);
+    if (sockets[0] >= 0)
+        sockets[1] = rk_worker_listen(&worker, "http", config->http, &http);
+    if (sockets[1] >= 0) sockets[2] = rk_worker_listen(&worker, "rpc", config->rpc, &rpc);
+    bool is_open = sockets[2] >= 0 && advertise_all(&worker, &http, &rpc, &peer) &&
+                   open_host(&worker) == RK_OK && open_loop(&worker) == RK_OK;
+    if (is_open) {
+        is_open = open_doors(&worker, sockets) == RK_OK;
+    } else {
+        for (int i = 0; i < 3; i++)
+            if (sockets[i] >= 0) (void)close(sockets[i]);
+    }
+    if (is_open)
+        run_loop(&worker);
+    else
+        worker.exit_code = 1;
+    close_all(&worker);
+    return worker.exit_code;
+}
