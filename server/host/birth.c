@@ -1,0 +1,504 @@
+#include "host/host_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* Identity and birth. A folder gets a random disk id when it is made, and a number only
+ * from its cluster; before that the node has no groups, so it can not vote. */
+
+enum { IDENTITY_VERSION = 1, TABLE_VERSION = 1, PROBE_FRESH_MS = 3000 };
+
+struct rk_member *rk_host_member_by_name(const struct rk_host *host, struct rk_slice name)
+{
+    for (uint32_t i = 0; i < host->member_count; i++)
+        if (rk_slice_is_equal(rk_slice_of_string(host->members[i]->name), name))
+            return host->members[i];
+    return NULL;
+}
+
+struct rk_member *rk_host_member_by_number(const struct rk_host *host, uint64_t number)
+{
+    for (uint32_t i = 0; number != 0 && i < host->member_count; i++)
+        if (host->members[i]->number == number) return host->members[i];
+    return NULL;
+}
+
+static bool text_take(char *out, size_t size, struct rk_slice text)
+{
+    if (text.size >= size || (text.size > 0 && memchr(text.data, 0, text.size) != NULL))
+        return false;
+    if (text.size > 0) memcpy(out, text.data, text.size);
+    out[text.size] = '\0';
+    return true;
+}
+
+static struct rk_slice text_of(const char *text)
+{
+    return text == NULL ? RK_SLICE_EMPTY : rk_slice_of_string(text);
+}
+
+/* Finds or adds; members stay sorted by name. NULL: bad name, too many, or no memory. */
+static struct rk_member *member_make(struct rk_host *host, struct rk_slice name)
+{
+    struct rk_member *member = rk_host_member_by_name(host, name);
+    if (member != NULL) return member;
+    if (host->member_count == RK_HOST_PEERS_MAX || name.size == 0) return NULL;
+    member = rk_calloc(1, sizeof(*member));
+    if (member == NULL) return NULL;
+    if (!text_take(member->name, sizeof(member->name), name)) {
+        rk_free(member);
+        return NULL;
+    }
+    rk_list_init(&member->forwarded);
+    rk_list_init(&member->taken);
+    for (int link = 0; link < RK_LINK_COUNT; link++)
+        rk_buf_init(&member->links[link].out);
+    uint32_t at = host->member_count++;
+    for (; at > 0 && strcmp(host->members[at - 1]->name, member->name) > 0; at--)
+        host->members[at] = host->members[at - 1];
+    host->members[at] = member;
+    for (uint32_t i = 0; i < host->member_count; i++)
+        host->members[i]->at = i;
+    return member;
+}
+
+static bool addresses_take(struct rk_member *member, struct rk_slice peer,
+                           struct rk_slice http, struct rk_slice rpc)
+{
+    return text_take(member->peer, sizeof(member->peer), peer) &&
+           text_take(member->http, sizeof(member->http), http) &&
+           text_take(member->rpc, sizeof(member->rpc), rpc);
+}
+
+enum rk_status rk_host_members_of_options(struct rk_host *host,
+                                          const struct rk_host_options *options)
+{
+    for (uint32_t i = 0; i < options->peer_count; i++) {
+        const struct rk_host_peer *peer = &options->peers[i];
+        struct rk_member *member = member_make(host, text_of(peer->name));
+        if (member == NULL || !addresses_take(member, text_of(peer->peer),
+                                              text_of(peer->http), text_of(peer->rpc)))
+            return RK_EINVAL;
+    }
+    host->self = member_make(host, rk_slice_of_string(host->name));
+    if (host->self == NULL ||
+        !addresses_take(host->self, text_of(options->self.peer),
+                        text_of(options->self.http), text_of(options->self.rpc)))
+        return RK_EINVAL;
+    return RK_OK;
+}
+
+/* The member table: u8 version, varint count, each: varint number, u64 disk, blobs name,
+ * peer, http, rpc. */
+static void table_encode(const struct rk_host *host, struct rk_buf *out)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < host->member_count; i++)
+        count += host->members[i]->number != 0;
+    rk_buf_u8(out, TABLE_VERSION);
+    rk_buf_varint(out, count);
+    for (uint32_t i = 0; i < host->member_count; i++) {
+        const struct rk_member *member = host->members[i];
+        if (member->number == 0) continue;
+        rk_buf_varint(out, member->number);
+        rk_buf_u64(out, member->disk);
+        rk_buf_blob(out, rk_slice_of_string(member->name));
+        rk_buf_blob(out, rk_slice_of_string(member->peer));
+        rk_buf_blob(out, rk_slice_of_string(member->http));
+        rk_buf_blob(out, rk_slice_of_string(member->rpc));
+    }
+}
+
+struct table_row {
+    uint64_t number, disk;
+    struct rk_slice name, peer, http, rpc;
+};
+
+static uint64_t table_open(struct rk_reader *in, struct rk_slice table)
+{
+    rk_reader_init(in, table);
+    uint8_t version = rk_read_u8(in);
+    uint64_t count = rk_read_varint(in);
+    if (version != TABLE_VERSION || count > RK_HOST_PEERS_MAX) in->is_failed = true;
+    return in->is_failed ? 0 : count;
+}
+
+static struct table_row table_row(struct rk_reader *in)
+{
+    struct table_row row;
+    row.number = rk_read_varint(in);
+    row.disk = rk_read_u64(in);
+    row.name = rk_read_blob(in);
+    row.peer = rk_read_blob(in);
+    row.http = rk_read_blob(in);
+    row.rpc = rk_read_blob(in);
+    return row;
+}
+
+enum rk_status rk_host_table_take(struct rk_host *host, struct rk_slice table)
+{
+    struct rk_reader in;
+    uint64_t count = table_open(&in, table);
+    if (in.is_failed) return RK_EPROTO;
+    for (uint64_t i = 0; i < count; i++) {
+        struct table_row row = table_row(&in);
+        if (in.is_failed || row.number == 0) return RK_EPROTO;
+        bool is_known = rk_host_member_by_name(host, row.name) != NULL;
+        struct rk_member *member = member_make(host, row.name);
+        if (member == NULL) return RK_EPROTO;
+        member->number = row.number;
+        member->disk = row.disk;
+        /* Addresses given at this start, or told by the node itself, are fresher. */
+        if (!is_known && !addresses_take(member, row.peer, row.http, row.rpc))
+            return RK_EPROTO;
+        if (member->peer[0] == '\0')
+            (void)text_take(member->peer, sizeof(member->peer), row.peer);
+        if (member->http[0] == '\0')
+            (void)text_take(member->http, sizeof(member->http), row.http);
+        if (member->rpc[0] == '\0')
+            (void)text_take(member->rpc, sizeof(member->rpc), row.rpc);
+    }
+    if (rk_reader_check(&in, true) != RK_OK) return RK_EPROTO;
+    rk_buf_reset(&host->table);
+    rk_buf_append_slice(&host->table, table);
+    return rk_buf_check(&host->table);
+}
+
+/* Node record of the log: u8 version, u64 disk, u64 cluster high, low, blob cluster name,
+ * u64 history, varint number, varint data groups, blob member table. */
+void rk_host_identity_encode(const struct rk_host *host, struct rk_buf *out)
+{
+    rk_buf_u8(out, IDENTITY_VERSION);
+    rk_buf_u64(out, host->disk);
+    rk_buf_u64(out, host->cluster.high);
+    rk_buf_u64(out, host->cluster.low);
+    rk_buf_blob(out, rk_slice_of_string(host->cluster_name));
+    rk_buf_u64(out, host->history);
+    rk_buf_varint(out, host->number);
+    rk_buf_varint(out, host->number == 0 ? 0 : host->group_count);
+    rk_buf_blob(out, rk_buf_slice(&host->table));
+}
+
+enum rk_status rk_host_identity_load(struct rk_host *host, struct rk_slice node)
+{
+    struct rk_reader in;
+    rk_reader_init(&in, node);
+    if (rk_read_u8(&in) != IDENTITY_VERSION) return RK_EUNSUPPORTED;
+    host->disk = rk_read_u64(&in);
+    host->cluster.high = rk_read_u64(&in);
+    host->cluster.low = rk_read_u64(&in);
+    struct rk_slice name = rk_read_blob(&in);
+    host->history = rk_read_u64(&in);
+    uint64_t number = rk_read_varint(&in);
+    uint64_t group_count = rk_read_varint(&in);
+    struct rk_slice table = rk_read_blob(&in);
+    if (rk_reader_check(&in, true) != RK_OK || host->disk == 0) return RK_ECORRUPT;
+    if (number == 0) return RK_OK;
+    if (group_count == 0 || group_count > RK_HOST_GROUPS_MAX ||
+        !text_take(host->cluster_name, sizeof(host->cluster_name), name))
+        return RK_ECORRUPT;
+    enum rk_status status = rk_host_table_take(host, table);
+    if (status != RK_OK) return status;
+    if (host->self->number != number || host->self->disk != host->disk) {
+        rk_host_log(host, RK_LOG_ERROR, "the data folder belongs to node number %" PRIu64,
+                    number);
+        return RK_EINVAL;
+    }
+    host->number = number;
+    host->group_count = (uint32_t)group_count;
+    return RK_OK;
+}
+
+void rk_host_first_conf(const struct rk_host *host, struct rk_raft_conf_state *out)
+{
+    memset(out, 0, sizeof(*out));
+    struct rk_reader in;
+    uint64_t count = table_open(&in, rk_buf_slice(&host->table));
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t number = table_row(&in).number;
+        uint32_t at = out->voters.count++;
+        for (; at > 0 && out->voters.ids[at - 1] > number; at--)
+            out->voters.ids[at] = out->voters.ids[at - 1];
+        out->voters.ids[at] = number;
+    }
+}
+
+static void identity_write(struct rk_host *host)
+{
+    rk_buf_reset(&host->scratch);
+    rk_host_identity_encode(host, &host->scratch);
+    enum rk_status status = rk_buf_check(&host->scratch);
+    if (status == RK_OK)
+        status = rk_wal_batch_node(host->filling, rk_buf_slice(&host->scratch));
+    if (status != RK_OK) {
+        rk_host_fatal(host, status, "the identity can not be recorded");
+        return;
+    }
+    host->is_adopting = true;
+    host->is_urgent = true;
+}
+
+/* The identity is durable: the node begins to take part. */
+void rk_host_birth_written(struct rk_host *host)
+{
+    for (uint32_t id = 0; id <= host->group_count; id++) {
+        struct rk_storage_error why = {"out of memory"};
+        enum rk_status status = rk_group_new(&host->groups[id], host, id);
+        if (status == RK_OK) status = rk_group_open(host->groups[id], NULL, &why);
+        if (status != RK_OK) {
+            rk_host_fatal(host, status, "group %u can not be opened: %s", id, why.message);
+            return;
+        }
+    }
+    enum rk_status status = rk_slot_map_lay(&host->slots, host->group_count);
+    if (status != RK_OK) {
+        rk_host_fatal(host, status, "no slot map");
+        return;
+    }
+    host->is_running = true;
+    host->refused[0] = '\0';
+    host->started_ms = rk_host_now(host);
+    rk_host_log(host, RK_LOG_INFO,
+                "joined cluster %016" PRIx64 "%016" PRIx64 " as number %" PRIu64,
+                host->cluster.high, host->cluster.low, host->number);
+}
+
+static bool names_agree(const char *a, const char *b)
+{
+    return a[0] == '\0' || b[0] == '\0' || strcmp(a, b) == 0;
+}
+
+/* Every named peer is empty and says so now, and this node's name comes first. */
+static bool may_mint(const struct rk_host *host)
+{
+    if (host->members[0] != host->self || host->refused[0] != '\0') return false;
+    for (uint32_t i = 1; i < host->member_count; i++) {
+        const struct rk_member *member = host->members[i];
+        if (member->probe_ms == 0 ||
+            rk_host_now(host) - member->probe_ms > PROBE_FRESH_MS ||
+            !names_agree(member->probe_cluster, host->cluster_wish))
+            return false;
+    }
+    return true;
+}
+
+static void mint(struct rk_host *host)
+{
+    do {
+        host->cluster.high = rk_random_next(&host->random);
+        host->cluster.low = rk_random_next(&host->random);
+        host->history = rk_random_next(&host->random) >> 1;
+    } while (host->cluster.high == 0 || host->history == 0);
+    for (uint32_t i = 0; i < host->member_count; i++) {
+        struct rk_member *member = host->members[i];
+        member->number = i + 1;
+        member->disk = member == host->self ? host->disk : member->probe_disk;
+    }
+    host->number = host->self->number;
+    memcpy(host->cluster_name, host->cluster_wish, sizeof(host->cluster_name));
+    rk_buf_reset(&host->table);
+    table_encode(host, &host->table);
+    if (rk_buf_check(&host->table) != RK_OK) {
+        rk_host_fatal(host, RK_ENOMEM, "out of memory at the birth of the cluster");
+        return;
+    }
+    identity_write(host);
+}
+
+/* An empty node asks all; a lone node has nobody to ask. */
+void rk_host_birth_beat(struct rk_host *host)
+{
+    if (host->is_running || host->is_adopting || host->is_adopt_writing) return;
+    for (uint32_t i = 0; i < host->member_count; i++) {
+        struct rk_member *member = host->members[i];
+        if (member == host->self) continue;
+        struct rk_buf *out =
+            rk_host_section(host, member, RK_LINK_CONTROL, RK_SECTION_BIRTH_PROBE);
+        rk_buf_blob(out, rk_slice_of_string(host->cluster_wish));
+        rk_buf_blob(out, rk_slice_of_string(host->self->peer));
+        rk_buf_blob(out, rk_slice_of_string(host->self->http));
+        rk_buf_blob(out, rk_slice_of_string(host->self->rpc));
+        rk_host_section_end(host, member, RK_LINK_CONTROL);
+    }
+    if (may_mint(host)) mint(host);
+}
+
+static void adopt_offer(struct rk_host *host, struct rk_member *to)
+{
+    struct rk_buf *out = rk_host_section(host, to, RK_LINK_CONTROL, RK_SECTION_BIRTH_ADOPT);
+    rk_buf_u64(out, host->cluster.high);
+    rk_buf_u64(out, host->cluster.low);
+    rk_buf_blob(out, rk_slice_of_string(host->cluster_name));
+    rk_buf_u64(out, host->history);
+    rk_buf_varint(out, host->group_count);
+    rk_buf_blob(out, rk_buf_slice(&host->table));
+    rk_host_section_end(host, to, RK_LINK_CONTROL);
+}
+
+static void refuse(struct rk_host *host, struct rk_member *to, const char *text)
+{
+    struct rk_buf *out =
+        rk_host_section(host, to, RK_LINK_CONTROL, RK_SECTION_BIRTH_REFUSED);
+    rk_buf_blob(out, rk_slice_of_string(text));
+    rk_host_section_end(host, to, RK_LINK_CONTROL);
+}
+
+static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t disk,
+                          struct rk_slice body)
+{
+    struct rk_reader in;
+    char text[256], wish[RK_HOST_NAME_MAX + 1];
+    rk_reader_init(&in, body);
+    struct rk_slice cluster = rk_read_blob(&in);
+    struct rk_slice peer = rk_read_blob(&in);
+    struct rk_slice http = rk_read_blob(&in);
+    struct rk_slice rpc = rk_read_blob(&in);
+    if (rk_reader_check(&in, true) != RK_OK || !text_take(wish, sizeof(wish), cluster) ||
+        disk == 0) {
+        host->metrics.frames_dropped++;
+        return;
+    }
+    if (!host->is_running) {
+        if (!addresses_take(from, peer, http, rpc)) return;
+        from->probe_ms = rk_host_now(host);
+        from->probe_disk = disk;
+        memcpy(from->probe_cluster, wish, sizeof(wish));
+        return;
+    }
+    if (!names_agree(wish, host->cluster_name))
+        snprintf(text, sizeof(text), "this is cluster %s, not %s", host->cluster_name,
+                 wish);
+    else if (from->number == 0)
+        snprintf(text, sizeof(text),
+                 "node %s is not a member; add it with: rukun cluster add %s", from->name,
+                 from->name);
+    else if (from->disk != disk)
+        snprintf(text, sizeof(text),
+                 "node %s is known with another disk; replace it with: rukun cluster "
+                 "replace %s",
+                 from->name, from->name);
+    else {
+        adopt_offer(host, from);
+        return;
+    }
+    refuse(host, from, text);
+}
+
+static void adopt_receive(struct rk_host *host, struct rk_slice body)
+{
+    struct rk_reader in, rows;
+    struct rk_cluster_id cluster;
+    char name[RK_HOST_NAME_MAX + 1];
+    uint64_t number = 0;
+    if (host->is_running || host->is_adopting || host->is_adopt_writing) return;
+    rk_reader_init(&in, body);
+    cluster.high = rk_read_u64(&in);
+    cluster.low = rk_read_u64(&in);
+    struct rk_slice cluster_name = rk_read_blob(&in);
+    uint64_t history = rk_read_u64(&in);
+    uint64_t group_count = rk_read_varint(&in);
+    struct rk_slice table = rk_read_blob(&in);
+    if (rk_reader_check(&in, true) != RK_OK || group_count == 0 ||
+        group_count > RK_HOST_GROUPS_MAX || cluster.high == 0 || history == 0 ||
+        !text_take(name, sizeof(name), cluster_name) ||
+        !names_agree(name, host->cluster_wish)) {
+        host->metrics.frames_dropped++;
+        return;
+    }
+    uint64_t count = table_open(&rows, table);
+    for (uint64_t i = 0; i < count; i++) {
+        struct table_row row = table_row(&rows);
+        if (rk_slice_is_equal(row.name, rk_slice_of_string(host->name)) &&
+            row.disk == host->disk)
+            number = row.number;
+    }
+    /* Meant for another disk: perhaps for what this folder was before it was wiped. */
+    if (rows.is_failed || number == 0 || rk_host_table_take(host, table) != RK_OK) {
+        host->metrics.frames_dropped++;
+        return;
+    }
+    host->cluster = cluster;
+    host->history = history;
+    host->group_count = (uint32_t)group_count;
+    host->number = number;
+    memcpy(host->cluster_name, name, sizeof(name));
+    identity_write(host);
+}
+
+static void refused_receive(struct rk_host *host, struct rk_slice body)
+{
+    struct rk_reader in;
+    char text[sizeof(host->refused)];
+    if (host->is_running || host->is_adopting || host->is_adopt_writing) return;
+    rk_reader_init(&in, body);
+    if (!text_take(text, sizeof(text), rk_read_blob(&in)) || in.is_failed) return;
+    if (strcmp(text, host->refused) == 0) return;
+    memcpy(host->refused, text, sizeof(text));
+    rk_host_log(host, RK_LOG_ERROR, "refused: %s", text);
+}
+
+void rk_host_birth_receive(struct rk_host *host, struct rk_member *from, uint64_t disk,
+                           const struct rk_cluster_id *cluster, uint16_t kind,
+                           struct rk_slice body)
+{
+    bool is_born = cluster->high != 0;
+    if (kind == RK_SECTION_BIRTH_PROBE && !is_born)
+        probe_receive(host, from, disk, body);
+    else if (kind == RK_SECTION_BIRTH_ADOPT && is_born)
+        adopt_receive(host, body);
+    else if (kind == RK_SECTION_BIRTH_REFUSED && is_born)
+        refused_receive(host, body);
+    else
+        host->metrics.frames_dropped++;
+}
+
+void rk_host_node_section(struct rk_host *host, struct rk_member *to)
+{
+    struct rk_buf *out = rk_host_section(host, to, RK_LINK_CONTROL, RK_SECTION_NODE);
+    rk_buf_blob(out, rk_slice_of_string(host->self->peer));
+    rk_buf_blob(out, rk_slice_of_string(host->self->http));
+    rk_buf_blob(out, rk_slice_of_string(host->self->rpc));
+    rk_host_section_end(host, to, RK_LINK_CONTROL);
+}
+
+void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
+                          struct rk_slice body)
+{
+    struct rk_reader in;
+    rk_reader_init(&in, body);
+    struct rk_slice peer = rk_read_blob(&in);
+    struct rk_slice http = rk_read_blob(&in);
+    struct rk_slice rpc = rk_read_blob(&in);
+    if (in.is_failed || !addresses_take(from, peer, http, rpc))
+        host->metrics.frames_dropped++;
+}
+
+void rk_host_birth_propose(struct rk_group *group)
+{
+    struct rk_host *host = group->host;
+    struct rk_request request;
+    if (rk_machine_history(group->machine) != 0) return;
+    memset(&request, 0, sizeof(request));
+    request.op = RK_OP_BIRTH;
+    request.history = host->history;
+    RK_SET(&request, HISTORY);
+    if (group->id == 0) {
+        /* Seconds since 2020, so that fences also rise over lost histories. */
+        uint64_t seconds = host->now.wall_ms / 1000;
+        uint64_t floor = seconds > 1577836800 ? (seconds - 1577836800) << 20 : 0;
+        request.fence_floor = host->fence_floor > floor ? host->fence_floor : floor;
+        RK_SET(&request, FENCE_FLOOR);
+    }
+    rk_buf_reset(&host->scratch);
+    rk_request_encode(&host->scratch, &request);
+    rk_group_own(group, rk_buf_slice(&host->scratch));
+    if (group->id != 0) return;
+    memset(&request, 0, sizeof(request));
+    request.op = RK_OP_MEMBERS;
+    request.value.bytes = rk_buf_slice(&host->table);
+    request.value.encoding = RK_ENCODING_RAW;
+    RK_SET(&request, VALUE);
+    rk_buf_reset(&host->scratch);
+    rk_request_encode(&host->scratch, &request);
+    rk_group_own(group, rk_buf_slice(&host->scratch));
+}

@@ -1,0 +1,163 @@
+#include "host/host_internal.h"
+
+/* A frame, docs/protocol.md: a header that says who speaks, then sections.
+ *   u8 protocol, u64 cluster high, u64 cluster low, u64 disk, u64 from, u64 to, u64 wall
+ * ms, blob name;  then each section: u16 kind, u32 size, body. */
+enum { SECTION_HEAD = 6 };
+
+static void header_write(struct rk_host *host, const struct rk_member *member,
+                         struct rk_buf *out)
+{
+    rk_buf_u8(out, RK_HOST_PROTOCOL);
+    rk_buf_u64(out, host->is_running ? host->cluster.high : 0);
+    rk_buf_u64(out, host->is_running ? host->cluster.low : 0);
+    rk_buf_u64(out, host->disk);
+    rk_buf_u64(out, host->is_running ? host->number : 0);
+    rk_buf_u64(out, host->is_running ? member->number : 0);
+    rk_buf_u64(out, host->now.wall_ms);
+    rk_buf_blob(out, rk_slice_of_string(host->name));
+}
+
+static void link_send(struct rk_host *host, struct rk_member *member, int link)
+{
+    struct rk_buf *out = &member->links[link].out;
+    if (out->size == 0) return;
+    if (!out->is_failed)
+        host->io.send(host->io.context, member->name, (enum rk_host_link)link,
+                      rk_buf_slice(out));
+    rk_buf_reset(out);
+    if (out->capacity > 2 * RK_HOST_FRAME_SEND) {
+        rk_buf_fini(out);
+        rk_buf_init(out);
+    }
+}
+
+struct rk_buf *rk_host_section(struct rk_host *host, struct rk_member *member,
+                               enum rk_host_link link, enum rk_section kind)
+{
+    struct rk_member_link *at = &member->links[link];
+    RK_ASSERT(at->section_at == 0 && member != host->self);
+    if (at->out.size == 0) header_write(host, member, &at->out);
+    rk_buf_u16(&at->out, (uint16_t)kind);
+    rk_buf_u32(&at->out, 0);
+    at->section_at = at->out.size;
+    return &at->out;
+}
+
+void rk_host_section_end(struct rk_host *host, struct rk_member *member,
+                         enum rk_host_link link)
+{
+    struct rk_member_link *at = &member->links[link];
+    RK_ASSERT(at->section_at != 0);
+    if (at->out.is_failed) {
+        /* Out of memory: the frame is lost, as a network may lose it. */
+        rk_buf_reset(&at->out);
+    } else {
+        rk_put_u32(at->out.data + at->section_at - 4,
+                   (uint32_t)(at->out.size - at->section_at));
+    }
+    at->section_at = 0;
+    if (at->out.size >= RK_HOST_FRAME_SEND) link_send(host, member, (int)link);
+}
+
+void rk_host_frames_send(struct rk_host *host)
+{
+    for (uint32_t i = 0; i < host->member_count; i++)
+        for (int link = 0; link < RK_LINK_COUNT; link++)
+            link_send(host, host->members[i], link);
+}
+
+struct header {
+    struct rk_cluster_id cluster;
+    uint64_t disk, from, to, wall_ms;
+    struct rk_slice name;
+};
+
+static bool header_read(struct rk_reader *in, struct header *out)
+{
+    if (rk_read_u8(in) != RK_HOST_PROTOCOL) return false;
+    out->cluster.high = rk_read_u64(in);
+    out->cluster.low = rk_read_u64(in);
+    out->disk = rk_read_u64(in);
+    out->from = rk_read_u64(in);
+    out->to = rk_read_u64(in);
+    out->wall_ms = rk_read_u64(in);
+    out->name = rk_read_blob(in);
+    return !in->is_failed;
+}
+
+/* Of our cluster, from the member that it says it is, for us. */
+static bool header_is_ours(const struct rk_host *host, const struct header *header,
+                           const struct rk_member *from)
+{
+    return host->is_running && header->cluster.high == host->cluster.high &&
+           header->cluster.low == host->cluster.low && from->number != 0 &&
+           header->from == from->number && header->disk == from->disk &&
+           header->to == host->number;
+}
+
+static void raft_section(struct rk_host *host, struct rk_member *from, struct rk_slice body)
+{
+    struct rk_reader in;
+    rk_reader_init(&in, body);
+    uint64_t id = rk_read_varint(&in);
+    if (in.is_failed || id > host->group_count) {
+        host->metrics.frames_dropped++;
+        return;
+    }
+    rk_group_receive(host->groups[id], from, rk_slice_of(in.at, rk_reader_left(&in)));
+}
+
+static void section(struct rk_host *host, struct rk_member *from, uint16_t kind,
+                    struct rk_slice body)
+{
+    switch (kind) {
+    case RK_SECTION_RAFT: raft_section(host, from, body); break;
+    case RK_SECTION_FORWARD: rk_forward_receive(host, from, body); break;
+    case RK_SECTION_FORWARD_REPLY: rk_forward_reply_receive(host, from, body); break;
+    case RK_SECTION_FORWARD_DROP: rk_forward_drop_receive(host, from, body); break;
+    case RK_SECTION_NODE: rk_host_node_receive(host, from, body); break;
+    case RK_SECTION_SNAP_CHUNK: rk_snapshot_chunk_receive(host, from, body); break;
+    case RK_SECTION_SNAP_ACK: rk_snapshot_ack_receive(host, from, body); break;
+    case RK_SECTION_HOLD: rk_host_hold_receive(host, body); break;
+    default: host->metrics.frames_dropped++; break; /* of a newer version */
+    }
+}
+
+void rk_host_receive(struct rk_host *host, const char *from, enum rk_host_link link,
+                     struct rk_slice frame)
+{
+    struct header header;
+    struct rk_reader in;
+    (void)link;
+    if (host->is_dead || !host->has_time) return;
+    struct rk_member *member = rk_host_member_by_name(host, rk_slice_of_string(from));
+    rk_reader_init(&in, frame);
+    if (member == NULL || member == host->self || frame.size > RK_HOST_FRAME_MAX ||
+        !header_read(&in, &header) ||
+        !rk_slice_is_equal(header.name, rk_slice_of_string(from))) {
+        host->metrics.frames_dropped++;
+        return;
+    }
+    bool is_ours = header_is_ours(host, &header, member);
+    if (is_ours) {
+        member->heard_ms = rk_host_now(host);
+        member->wall_lead_ms = (int64_t)(header.wall_ms - host->now.wall_ms);
+    }
+    while (rk_reader_left(&in) > 0 && !host->is_dead) {
+        uint16_t kind = rk_read_u16(&in);
+        uint32_t size = rk_read_u32(&in);
+        struct rk_slice body = rk_read_bytes(&in, size);
+        if (in.is_failed) {
+            host->metrics.frames_dropped++;
+            break;
+        }
+        if (kind >= RK_SECTION_BIRTH_PROBE)
+            rk_host_birth_receive(host, member, header.disk, &header.cluster, kind, body);
+        else if (is_ours)
+            section(host, member, kind, body);
+        else
+            host->metrics.frames_dropped++;
+    }
+    rk_arena_reset(&host->arena);
+}

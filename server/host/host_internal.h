@@ -1,0 +1,591 @@
+/* host_internal.h - what the files of server/host share: the host, its members, groups and
+ * calls. Nothing outside server/host includes it.
+ *
+ * host.c open, close, turn; frames.c peer frames; birth.c identity and members; groups.c
+ * raft, log and machine of a group; pool.c, calls.c the calls and where they stand; bulk.c
+ * calls split over groups; forward.c calls on their way to and from other nodes; reads.c
+ * reads and keepalives; parked.c consumes that wait; clock.c group time; snapshots.c,
+ * transfer.c snapshots taken, sent, received; balance.c leader placement; status.c what
+ * others see. */
+#ifndef RK_HOST_HOST_INTERNAL_H
+#define RK_HOST_HOST_INTERNAL_H
+
+#include "base/alloc.h"
+#include "base/arena.h"
+#include "base/assert.h"
+#include "base/hash.h"
+#include "base/heap.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/random.h"
+#include "host/host.h"
+#include "raft/raft.h"
+#include "raft/wire.h"
+#include "ring/slots.h"
+#include "api/delivery_id.h"
+#include "state/machine.h"
+#include "storage/entry_log.h"
+#include "storage/snapshot.h"
+
+enum {
+    RK_HOST_CALLS_MAX = 131072,    /* open calls of clients and other nodes together */
+    RK_HOST_FRAME_SEND = 1 << 20,  /* a frame that grows beyond is sent at once */
+    RK_HOST_PROPOSE_MAX = 1 << 20, /* bytes given to raft in one go */
+    RK_HOST_BATCH_SOFT = 24 << 20, /* no further ready goes into a batch beyond */
+    RK_HOST_READ_ROUNDS = 2,       /* read rounds under way, a group */
+    RK_HOST_DEADLINE_MARGIN_MS = 10000,
+    RK_HOST_HOME_LOST_MS = 2000, /* a wait without its home is cancelled after */
+    RK_HOST_CLOCK_MAX_MS = 5000, /* a node further off the median does not lead */
+    RK_HOST_DUE_MAX = 500,       /* timers in one entry */
+    RK_HOST_TOUCH_MS = 100,
+    RK_HOST_CHUNK_SIZE = 256 << 10, /* of a snapshot on its way */
+    RK_HOST_CHUNK_WINDOW = 4,
+    RK_HOST_PASSES = 8,    /* over all groups in one flush */
+    RK_HOST_NAME_MAX = 64, /* bytes of a node's name */
+    RK_HOST_ADDRESS_MAX = 256,
+};
+
+/* What stands in a section of a peer frame; docs/protocol.md. */
+enum rk_section {
+    RK_SECTION_RAFT = 1,
+    RK_SECTION_FORWARD = 2,
+    RK_SECTION_FORWARD_REPLY = 3,
+    RK_SECTION_FORWARD_DROP = 4,
+    RK_SECTION_NODE = 5, /* addresses of the sender */
+    RK_SECTION_SNAP_CHUNK = 6,
+    RK_SECTION_SNAP_ACK = 7,
+    RK_SECTION_HOLD = 8, /* a leader was placed by hand */
+    RK_SECTION_BIRTH_PROBE = 16,
+    RK_SECTION_BIRTH_ADOPT = 17,
+    RK_SECTION_BIRTH_REFUSED = 18,
+};
+
+enum rk_forward_answer {
+    RK_FORWARD_ANSWERED = 0, /* with the reply */
+    RK_FORWARD_REFUSED = 1,  /* not the leader; nothing was appended */
+    RK_FORWARD_LOST = 2,     /* it was appended, then the leadership ended */
+};
+
+struct rk_cluster_id {
+    uint64_t high, low; /* both 0: none */
+};
+
+struct rk_member_link {
+    struct rk_buf out; /* the frame being made */
+    size_t section_at; /* of the open section; 0: none */
+    bool is_up;
+};
+
+/* A node as this one knows it: of --peers, of the member table, or both. This node too. */
+struct rk_member {
+    uint32_t at;     /* in host->members */
+    uint64_t number; /* 0 before birth */
+    uint64_t disk;   /* 0 unknown */
+    char name[RK_HOST_NAME_MAX + 1];
+    char peer[RK_HOST_ADDRESS_MAX], http[RK_HOST_ADDRESS_MAX], rpc[RK_HOST_ADDRESS_MAX];
+    struct rk_member_link links[RK_LINK_COUNT];
+    struct rk_list forwarded; /* struct rk_call: sent there and not answered */
+    struct rk_list taken;     /* struct rk_call: come from there and not answered */
+    uint64_t heard_ms;        /* boot time of the last good frame; 0: never */
+    int64_t wall_lead_ms;     /* its wall clock minus ours, as of then */
+    uint64_t down_ms;         /* boot time at which the bulk link fell; 0: up or never up */
+    uint64_t probe_ms;        /* boot time of its last birth probe; 0: never */
+    uint64_t probe_disk;
+    char probe_cluster[RK_HOST_NAME_MAX + 1];
+};
+
+enum rk_call_state {
+    RK_CALL_ROUTING = 1, /* in group->routing: no leader yet, or its turn has not come */
+    RK_CALL_FORWARDED,   /* in member->forwarded */
+    RK_CALL_PROPOSED,    /* in group->proposed: in the log, perhaps waiting there */
+    RK_CALL_READING,     /* in a list of reads */
+    RK_CALL_PARKED,      /* in topic->parked */
+    RK_CALL_MOVING,      /* cluster.transfer, until the leader changed; in group->moving */
+    RK_CALL_GATHER,      /* in no list: its parts are */
+};
+
+struct rk_call {
+    struct rk_map_node id_node; /* in group->calls: the first with this client and seq */
+    struct rk_call *next_same;  /* others with the same client and seq */
+    struct rk_map_node number_node; /* in host->numbers: calls of clients */
+    struct rk_heap_node timer;      /* in host->timers, by wake_ms */
+    struct rk_list link;            /* in the list of its state */
+    struct rk_list origin_link;     /* in origin->taken */
+    struct rk_group *group;
+    struct rk_member *origin; /* the node that forwarded it; NULL: came in here */
+    struct rk_member *target; /* the node to which it was forwarded */
+    struct rk_lane *lane;     /* gave client and seq; NULL: the caller did */
+    struct rk_topic *topic;   /* a consume that is parked or in the log */
+    struct rk_gather *gather; /* the call that this is a part of, or its own if GATHER */
+    struct rk_call *next_free;
+    uint64_t number; /* the caller's; 0: the host's own call, a part, or a forwarded one */
+    uint64_t origin_id;   /* the id that the origin gave */
+    uint64_t wake_ms;     /* boot time */
+    uint64_t deadline_ms; /* boot time */
+    uint64_t wait_ms;     /* boot time until which a consume waits; 0: not at all */
+    uint64_t retry_ms;    /* boot time before which it is not routed again */
+    uint64_t seq;
+    uint64_t first_unanswered;
+    uint64_t min_index;     /* reads: the answer needs this index applied */
+    uint64_t want_index;    /* reads: of the caller's position; 0: none */
+    uint64_t release_fence; /* of a cancel: nothing, or see calls.c */
+    uint32_t slot;          /* in host->call_slots */
+    uint32_t generation;    /* of the slot: together the id on peer links */
+    uint32_t part;          /* of gather */
+    uint32_t sends;         /* times that it was sent or appended with unknown outcome */
+    uint8_t op;             /* enum rk_op */
+    uint8_t state;          /* enum rk_call_state */
+    uint8_t client_size;
+    bool is_write;
+    bool is_bulk;
+    bool has_wait;
+    bool can_forward;
+    bool is_dropped; /* the client went away; the outcome still has to be undone */
+    bool is_pending; /* the state machine said that it waits */
+    bool may_repeat; /* of a forwarded one: it may have been in the log before */
+    bool was_asked;  /* a consume that has been in the log from here */
+    bool in_log;     /* a consume counted in topic->in_log */
+    bool is_probe;   /* a consume being confirmed to find nothing */
+    bool in_map;
+    uint8_t key[RK_CLIENT_NAME_MAX + 8]; /* client, seq */
+    uint8_t number_key[8];
+    struct rk_buf request; /* rk_request_encode form */
+};
+
+/* A client id that this node gives to calls that come without one, for one call at a time:
+ * so each keeps at most one remembered answer. */
+struct rk_lane {
+    struct rk_lane *next_free;
+    uint64_t seq; /* the last one used */
+    uint8_t name_size;
+    char name[RK_CLIENT_NAME_MAX];
+};
+
+/* Consumes of one topic at its leader. */
+struct rk_topic {
+    struct rk_map_node node; /* in group->topics */
+    struct rk_list woken;    /* in group->woken while it is to be looked at */
+    struct rk_list parked;   /* struct rk_call, first come first */
+    uint32_t in_log;         /* consumes proposed and not answered */
+    uint32_t parked_count;
+    uint8_t name[];
+};
+
+/* A call over several groups. */
+struct rk_gather_part {
+    struct rk_call *call; /* NULL: answered */
+    struct rk_buf reply;  /* rk_reply_encode form, once answered */
+    uint32_t *places;     /* where its lines stand in the whole; NULL: lists */
+    uint32_t place_count;
+};
+
+struct rk_gather {
+    struct rk_call *call;
+    uint64_t limit;
+    uint32_t part_count;
+    uint32_t open_count;
+    uint32_t line_count;
+    bool is_bulk;
+    struct rk_gather_part parts[];
+};
+
+struct rk_read_round {
+    uint64_t request; /* 0: free */
+    uint64_t asked_ms;
+    struct rk_list calls;
+};
+
+struct rk_snapshot_send {              /* to one member */
+    struct rk_snapshot_source *source; /* NULL: none */
+    struct rk_buf message;             /* the raft message, encoded */
+    struct rk_snapshot_id id;
+    uint64_t size, sent, acked;
+    uint64_t moved_ms; /* boot time of the last progress */
+    uint64_t again_ms; /* boot time before which it is not sent again */
+};
+
+enum rk_receive_state {
+    RK_RECEIVE_NONE,
+    RK_RECEIVING,
+    RK_RECEIVE_COMPLETE,  /* all bytes are in the sink */
+    RK_RECEIVE_FINISHING, /* being verified and made durable, perhaps on another thread */
+    RK_RECEIVE_RESTORING, /* records go into the machine */
+    RK_RECEIVE_STEPPED,   /* raft has the message, the machine waits for its verdict */
+};
+
+struct rk_snapshot_receive {
+    struct rk_snapshot_sink *sink; /* NULL: none, or being finished */
+    struct rk_snapshot_reader *reader;
+    struct rk_machine *machine; /* being restored, or whole and waiting for raft */
+    struct rk_buf message;
+    struct rk_snapshot_id id;
+    struct rk_member *from;
+    uint64_t moved_ms;
+    enum rk_receive_state state;
+};
+
+struct rk_group {
+    struct rk_host *host;
+    uint32_t id;
+    struct rk_raft *raft;
+    struct rk_machine *machine;
+    struct rk_entry_log *log;
+    struct rk_raft_conf_state conf, mark_conf;
+    uint64_t mark_index, mark_term; /* newest snapshot that is durable */
+    bool is_open;
+
+    uint64_t collecting;   /* raft's number of the last append in the batch being filled */
+    uint64_t writing;      /* likewise of the batch at the disk */
+    uint64_t term, leader; /* as of the last ready */
+    enum rk_raft_role role;
+    bool is_serving;                     /* leads, and its no-op is applied */
+    bool is_dirty;                       /* routing has something to try */
+    uint64_t lead_boot_ms, lead_base_ms; /* group time while serving */
+    uint64_t stamp_boot_ms; /* boot time at which the last new stamp was applied */
+    uint64_t stamp_ms;
+    uint64_t changed_ms; /* boot time of the last change of leader */
+    uint64_t hold_ms;    /* boot time until which balance leaves it alone */
+    uint64_t touched_ms;
+    uint64_t transfer_ms; /* boot time of the last transfer begun here */
+    uint64_t applying;    /* index and term of the entry under apply */
+    uint64_t applying_term;
+
+    struct rk_map calls; /* struct rk_call by client and seq: writes and cancels */
+    struct rk_list routing, proposed, moving;
+    uint32_t batch_calls;    /* at the end of proposed: encoded, not yet given to raft */
+    struct rk_buf proposals; /* encoded commands */
+    struct rk_buf own;       /* blobs: the leader's own requests, to be proposed first */
+    struct rk_buf sizes;     /* u32 each: of proposals */
+    uint32_t own_count;      /* at the front of proposals, of `own` */
+
+    struct rk_list reads_new, reads_ready; /* not asked for; asked and not yet applied */
+    struct rk_read_round rounds[RK_HOST_READ_ROUNDS];
+
+    struct rk_map topics;
+    struct rk_list woken;
+
+    uint64_t bytes_since_mark, entries_since_mark;
+    const struct rk_wal_batch *clean_batch; /* when it is durable older snapshots go */
+    struct rk_snapshot_send sends[RK_HOST_PEERS_MAX];
+    struct rk_snapshot_receive receive;
+};
+
+enum rk_work_kind {
+    RK_WORK_NONE,
+    RK_WORK_CREATE,
+    RK_WORK_WRITE,
+    RK_WORK_FINISH,
+    RK_WORK_RECEIVED,
+};
+
+struct rk_host_work {
+    enum rk_work_kind kind;
+    enum rk_status status;
+    struct rk_fs *fs;
+    const char *dir;
+    struct rk_snapshot_id id;
+    struct rk_snapshot_file *file;
+    struct rk_snapshot_sink *sink;
+    struct rk_snapshot_block block;
+    struct rk_storage_error error;
+};
+
+enum rk_taking_state {
+    RK_TAKING_NONE,
+    RK_TAKING_RECORDS,
+};
+
+struct rk_snapshot_taking { /* one a node at a time */
+    enum rk_taking_state state;
+    struct rk_group *group;
+    struct rk_snapshot_id id;
+    struct rk_raft_conf_state conf; /* as of id.index */
+    struct rk_snapshot_encoder encoder;
+    bool is_encoded;                       /* all records are in blocks */
+    bool is_last_taken;                    /* the last block is on its way to the file */
+    bool is_void;                          /* the machine was replaced meanwhile */
+    uint64_t force_index;                  /* the log wants to be compacted up to here */
+    uint64_t bytes_before, entries_before; /* since the mark before, as of id.index */
+    uint64_t retry_ms;                     /* boot time before which none is begun */
+};
+
+struct rk_host {
+    struct rk_host_io io;
+    struct rk_fs *fs;
+    struct rk_file *lock;
+    char name[RK_HOST_NAME_MAX + 1];
+    char cluster_wish[RK_HOST_NAME_MAX + 1];
+    char cluster_name[RK_HOST_NAME_MAX + 1];
+    char wal_dir[RK_FS_PATH_MAX], snapshot_dir[RK_FS_PATH_MAX];
+    uint32_t tick_ms, election_timeout_ms, heartbeat_ms;
+    uint64_t fence_floor, snapshot_bytes;
+    struct rk_random random;
+    struct rk_host_time now;
+    uint64_t ticked_ms; /* boot time up to which raft was ticked; 0: never */
+    uint64_t beat_ms;   /* boot time of the next work of each heartbeat */
+    uint64_t second_ms; /* and of each second */
+    bool has_time;
+    bool is_dead;    /* fatal was reported */
+    bool is_running; /* born or adopted */
+    bool is_stopping;
+    bool is_full; /* operations that grow are refused */
+    bool is_clock_off;
+    bool has_more; /* the last flush left work */
+    bool has_campaigned;
+    uint64_t stop_ms;
+    uint64_t started_ms;
+    char refused[256];
+
+    /* Identity, durable. */
+    uint64_t disk;
+    struct rk_cluster_id cluster;
+    uint64_t history;
+    uint64_t number;
+    uint32_t group_count; /* data groups */
+    bool is_adopting;     /* the identity is in a batch, not yet durable */
+    bool is_adopt_writing;
+    struct rk_buf table; /* encoded members */
+
+    struct rk_member *members[RK_HOST_PEERS_MAX]; /* by name */
+    uint32_t member_count;
+    struct rk_member *self;
+
+    struct rk_group *groups[RK_HOST_GROUPS_MAX + 1]; /* 0 .. group_count while running */
+    struct rk_slot_map slots;
+
+    struct rk_wal *wal;
+    struct rk_wal_batch batches[2];
+    struct rk_wal_batch *filling;
+    struct rk_wal_batch *writing; /* NULL: none at the disk */
+    bool is_urgent;               /* filling must be durable soon */
+
+    struct rk_call **call_slots; /* owned, by slot */
+    uint32_t call_slot_count, call_slot_capacity;
+    struct rk_call *free_calls;
+    uint32_t call_count;
+    struct rk_map numbers;
+    struct rk_heap timers;
+    struct rk_lane *free_lanes;
+    struct rk_lane **lanes; /* all of them, owned */
+    uint32_t lane_count, lane_capacity;
+    uint64_t boot_id;
+    uint64_t read_request; /* the last one used */
+
+    struct rk_snapshot_taking taking;
+    struct rk_host_work work;
+    bool is_working;
+    struct rk_group *wish; /* to be snapshotted next; NULL: none */
+    uint64_t wish_index;   /* and compacted up to here */
+
+    struct rk_arena arena;   /* decodes; reset at the end of each event */
+    struct rk_arena replies; /* queries and merges */
+    struct rk_buf scratch;
+    struct rk_host_metrics metrics;
+    struct rk_host_group_status *group_status;
+    struct rk_host_node_status *node_status;
+    char cluster_text[40];
+    char state_text[288];
+};
+
+/* host.c */
+__attribute__((format(printf, 3, 4))) void
+rk_host_log(struct rk_host *host, enum rk_log_level level, const char *format, ...);
+__attribute__((format(printf, 3, 4))) void
+rk_host_fatal(struct rk_host *host, enum rk_status status, const char *format, ...);
+static inline uint64_t rk_host_now(const struct rk_host *host)
+{
+    return host->now.boot_ms;
+}
+
+/* frames.c: sections gather in one frame a member and link; all are sent at the end of the
+ * turn. The buffer is open until the end of the section. */
+struct rk_buf *rk_host_section(struct rk_host *host, struct rk_member *member,
+                               enum rk_host_link link, enum rk_section kind);
+void rk_host_section_end(struct rk_host *host, struct rk_member *member,
+                         enum rk_host_link link);
+void rk_host_frames_send(struct rk_host *host);
+
+/* birth.c */
+enum rk_status rk_host_identity_load(struct rk_host *host, struct rk_slice node);
+void rk_host_identity_encode(const struct rk_host *host, struct rk_buf *out);
+struct rk_member *rk_host_member_by_name(const struct rk_host *host, struct rk_slice name);
+struct rk_member *rk_host_member_by_number(const struct rk_host *host, uint64_t number);
+enum rk_status rk_host_members_of_options(struct rk_host *host,
+                                          const struct rk_host_options *options);
+enum rk_status rk_host_table_take(struct rk_host *host, struct rk_slice table);
+void rk_host_birth_beat(struct rk_host *host);
+void rk_host_birth_receive(struct rk_host *host, struct rk_member *from, uint64_t disk,
+                           const struct rk_cluster_id *cluster, uint16_t kind,
+                           struct rk_slice body);
+void rk_host_birth_written(struct rk_host *host);
+void rk_host_node_section(struct rk_host *host, struct rk_member *to);
+void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
+                          struct rk_slice body);
+/* The members' numbers in a group's first membership. */
+void rk_host_first_conf(const struct rk_host *host, struct rk_raft_conf_state *out);
+/* Makes a fresh cluster's first entries if this group has none yet. */
+void rk_host_birth_propose(struct rk_group *group);
+
+/* groups.c */
+enum rk_status rk_group_new(struct rk_group **out, struct rk_host *host, uint32_t id);
+/* Opens log, machine and raft with what recovery found; found may be NULL: a new group. */
+enum rk_status rk_group_open(struct rk_group *group, struct rk_wal_group *found,
+                             struct rk_storage_error *error);
+void rk_group_free(struct rk_group *group);
+void rk_group_tick(struct rk_group *group);
+/* Runs readies; true if it did something. */
+bool rk_group_run(struct rk_group *group);
+void rk_group_written(struct rk_group *group);
+/* Gives the encoded proposals to raft. */
+void rk_group_propose(struct rk_group *group);
+void rk_group_receive(struct rk_group *group, struct rk_member *from,
+                      struct rk_slice message);
+bool rk_group_is_leader(const struct rk_group *group);
+struct rk_member *rk_group_leader(const struct rk_group *group); /* NULL: none or unknown */
+/* A leader's own request, to be proposed with the next ones. */
+void rk_group_own(struct rk_group *group, struct rk_slice request);
+void rk_group_own_encode(struct rk_group *group); /* into the next proposals */
+void rk_group_timers(struct rk_group *group);
+/* Members of the group heard within an election timeout are a majority. */
+bool rk_group_has_contact(const struct rk_group *group);
+
+/* clock.c */
+uint64_t rk_group_time(const struct rk_group *group);
+void rk_group_clock_lead(struct rk_group *group);
+void rk_group_clock_applied(struct rk_group *group);
+void rk_host_clock_check(struct rk_host *host);
+
+/* calls.c */
+enum rk_status rk_host_calls_init(struct rk_host *host);
+enum rk_status rk_call_new(struct rk_call **out, struct rk_group *group,
+                           const struct rk_request *request);
+enum rk_status rk_call_enter(struct rk_call *call); /* into the group's map by id */
+void rk_call_free(struct rk_call *call);
+void rk_call_route(struct rk_call *call); /* (back) into group->routing */
+void rk_call_wake_at(struct rk_call *call, uint64_t boot_ms);
+/* Answers and frees the call. The group's position is filled in. */
+void rk_call_answer(struct rk_call *call, struct rk_reply *reply);
+__attribute__((format(printf, 3, 4))) void
+rk_call_fail(struct rk_call *call, enum rk_status status, const char *format, ...);
+void rk_host_reply_init(struct rk_reply *reply, enum rk_op op);
+void rk_host_deliver(struct rk_host *host, struct rk_call *call,
+                     const struct rk_reply *reply);
+struct rk_call *rk_host_call_by_id(const struct rk_host *host, uint64_t id);
+uint64_t rk_call_id(const struct rk_call *call);
+/* Sends what is in routing on its way, as far as possible. */
+void rk_group_dispatch(struct rk_group *group);
+/* The leadership ended, or a leader is known: calls go where they belong now. */
+void rk_group_calls_unlead(struct rk_group *group);
+void rk_group_calls_leader_changed(struct rk_group *group);
+enum rk_status rk_call_number(struct rk_call *call, uint64_t number);
+uint64_t rk_host_deadline(const struct rk_host *host, const struct rk_request *request);
+/* Sends a new call on its way. */
+void rk_call_start(struct rk_call *call, const struct rk_request *request,
+                   uint64_t deadline_ms);
+/* The same forward came before, from the same node: the old call goes. */
+void rk_group_forward_again(struct rk_group *group, const struct rk_member *from,
+                            struct rk_slice client, uint64_t seq, uint64_t origin_id);
+bool rk_group_has_call(struct rk_group *group, struct rk_slice client, uint64_t seq);
+/* Machine output. */
+void rk_group_on_reply(void *context, struct rk_slice client, uint64_t seq,
+                       const struct rk_reply *reply);
+void rk_group_on_pending(void *context, struct rk_slice client, uint64_t seq,
+                         uint64_t home);
+void rk_group_on_event(void *context, const struct rk_event *event);
+/* Timers of calls that ran out. */
+void rk_host_calls_wake(struct rk_host *host);
+void rk_host_calls_free(struct rk_host *host);
+void rk_call_propose(struct rk_call *call);
+
+/* undo.c: calls whose clients went away, and waits whose homes did. */
+void rk_call_drop(struct rk_call *call);
+/* Cancels (client, seq) through the log. */
+void rk_group_cancel(struct rk_group *group, struct rk_slice client, uint64_t seq);
+/* A reply came for a dropped call: gives back what it granted. */
+void rk_call_undo(struct rk_call *call, const struct rk_reply *reply);
+void rk_group_homes_check(struct rk_group *group);
+enum rk_status rk_group_internal(struct rk_group *group, struct rk_request *request);
+
+/* bulk.c */
+enum { RK_ROUTE_MANY = UINT32_MAX };
+/* The group that a request belongs to, RK_ROUTE_MANY if to several. RK_ERANGE: names
+ * something impossible, error says what. */
+enum rk_status rk_host_route(struct rk_host *host, const struct rk_request *request,
+                             uint32_t *group, struct rk_reply *error);
+void rk_host_gather(struct rk_host *host, uint64_t number, const struct rk_request *request,
+                    uint64_t deadline_ms);
+void rk_gather_part_answered(struct rk_call *call, const struct rk_reply *reply);
+void rk_gather_free(struct rk_gather *gather);
+
+/* forward.c */
+void rk_call_forward(struct rk_call *call, struct rk_member *leader);
+void rk_forward_receive(struct rk_host *host, struct rk_member *from, struct rk_slice body);
+void rk_forward_reply_receive(struct rk_host *host, struct rk_member *from,
+                              struct rk_slice body);
+void rk_forward_drop_receive(struct rk_host *host, struct rk_member *from,
+                             struct rk_slice body);
+void rk_forward_refuse(struct rk_host *host, struct rk_member *to, uint64_t id,
+                       enum rk_forward_answer answer);
+void rk_forward_reply(struct rk_call *call, const struct rk_reply *reply);
+void rk_forward_drop(struct rk_call *call);
+void rk_member_link_lost(struct rk_host *host, struct rk_member *member);
+void rk_member_home_lost(struct rk_host *host, struct rk_member *member);
+
+/* reads.c */
+void rk_call_read(struct rk_call *call);
+void rk_call_read_start(struct rk_call *call, const struct rk_request *request);
+/* Answers at once from the local state if the request allows; false: it does not. */
+bool rk_group_read_now(struct rk_group *group, uint64_t number,
+                       const struct rk_request *request);
+void rk_group_reads_start(struct rk_group *group);
+void rk_group_reads_released(struct rk_group *group, const struct rk_raft_read_state *reads,
+                             size_t count);
+void rk_group_reads_applied(struct rk_group *group);
+void rk_group_reads_tick(struct rk_group *group);
+
+/* parked.c */
+void rk_call_consume(struct rk_call *call, const struct rk_request *request);
+void rk_call_consume_probed(struct rk_call *call);
+void rk_call_unpark(struct rk_call *call);
+/* Its request may have an answer in the log already. */
+bool rk_call_may_repeat(const struct rk_call *call);
+/* A consume that was in the log is answered or lost. */
+void rk_call_consumed(struct rk_call *call);
+void rk_group_topic_ready(struct rk_group *group, struct rk_slice topic);
+void rk_group_topics_wake(struct rk_group *group);
+void rk_group_topics_free(struct rk_group *group);
+
+/* snapshots.c */
+void rk_host_snapshots_run(struct rk_host *host);
+bool rk_host_snapshots_have_more(const struct rk_host *host);
+void rk_host_snapshot_wish(struct rk_host *host, struct rk_group *group, uint64_t index);
+void rk_host_snapshot_written(struct rk_host *host, const struct rk_wal_batch *batch);
+void rk_host_snapshot_void(struct rk_host *host, const struct rk_group *group);
+void rk_host_snapshots_close(struct rk_host *host);
+enum rk_status rk_group_restore(struct rk_group *group, struct rk_machine **out,
+                                struct rk_snapshot_id id, struct rk_storage_error *error);
+void rk_host_work_start(struct rk_host *host, enum rk_work_kind kind);
+
+/* transfer.c */
+void rk_group_snapshot_send(struct rk_group *group, const struct rk_raft_message *message);
+void rk_group_sends_run(struct rk_group *group);
+void rk_snapshot_chunk_receive(struct rk_host *host, struct rk_member *from,
+                               struct rk_slice body);
+void rk_snapshot_ack_receive(struct rk_host *host, struct rk_member *from,
+                             struct rk_slice body);
+bool rk_group_receive_run(struct rk_group *group); /* true: there is more to do */
+void rk_group_received(struct rk_group *group, enum rk_status status);
+/* Raft took the snapshot: the machine waiting for it becomes the group's. */
+enum rk_status rk_group_install(struct rk_group *group,
+                                const struct rk_raft_snapshot *snapshot);
+void rk_group_transfers_close(struct rk_group *group);
+
+/* balance.c */
+void rk_host_balance(struct rk_host *host);
+void rk_host_campaign_first(struct rk_host *host);
+void rk_group_transfer_call(struct rk_call *call, const struct rk_request *request);
+void rk_group_moving_check(struct rk_group *group);
+void rk_host_stop_run(struct rk_host *host);
+void rk_host_hold_receive(struct rk_host *host, struct rk_slice body);
+bool rk_group_hand_over(struct rk_group *group, struct rk_member *to);
+#endif
