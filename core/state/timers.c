@@ -116,7 +116,8 @@ uint64_t rk_machine_next_due(const struct rk_machine *machine)
 {
     struct rk_heap_node *top = rk_heap_top(&machine->timers);
     if (top == NULL) return UINT64_MAX;
-    return led_deadline(machine, &object_of(top)->timer);
+    /* Uncorrected for this leadership: others may be due before the top's later time. */
+    return object_of(top)->timer.deadline_ms;
 }
 
 /* The first timer that has run out, with deadlines corrected for this leadership. */
