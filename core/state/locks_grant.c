@@ -39,10 +39,16 @@ static bool place_is_ready(const struct rk_place *place)
            place->order < RK_CONTAINER(first, struct rk_place, exclusive_link)->order;
 }
 
-static bool wait_is_ready(const struct rk_wait *wait)
+/* An owner has each lock once: what it took meanwhile by another request, it must give
+ * back before this one is granted. */
+static bool wait_is_ready(const struct rk_machine *machine, const struct rk_wait *wait)
 {
-    for (uint32_t i = 0; i < wait->place_count; i++)
+    bool has_grants = !wait->is_upgrade && !rk_list_is_empty(&wait->owner->grants);
+    for (uint32_t i = 0; i < wait->place_count; i++) {
         if (!place_is_ready(&wait->places[i])) return false;
+        if (has_grants && rk_hold_of(machine, wait->places[i].lock, wait->owner) != NULL)
+            return false;
+    }
     return true;
 }
 
@@ -294,12 +300,13 @@ static enum rk_status grant_wait(struct rk_machine *machine, struct rk_apply *ap
 
 /* The next of the lock's queue that can be granted now, or NULL. Behind a request that
  * wants the lock alone nobody is; a shared one that waits for another lock is passed. */
-static struct rk_wait *next_ready(const struct rk_lock *lock)
+static struct rk_wait *next_ready(const struct rk_machine *machine,
+                                  const struct rk_lock *lock)
 {
     rk_list_each (link, &lock->places) {
         struct rk_place *place = rk_place_at(link);
         if (!place_is_ready(place)) return NULL;
-        if (wait_is_ready(place->wait)) return place->wait;
+        if (wait_is_ready(machine, place->wait)) return place->wait;
     }
     return NULL;
 }
@@ -311,7 +318,7 @@ enum rk_status rk_locks_settle(struct rk_machine *machine, struct rk_apply *appl
         struct rk_lock *lock = RK_CONTAINER(dirty->next, struct rk_lock, dirty);
         rk_list_remove(&lock->dirty);
         struct rk_wait *wait;
-        while ((wait = next_ready(lock)) != NULL) {
+        while ((wait = next_ready(machine, lock)) != NULL) {
             enum rk_status status = grant_wait(machine, apply, wait);
             if (status != RK_OK) return status;
         }

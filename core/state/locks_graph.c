@@ -58,7 +58,7 @@ static bool each_blocker_of(const struct rk_owner *owner, blocker_fn visit, void
     rk_list_each (link, &owner->waits) {
         struct rk_wait *wait = wait_at(link);
         for (uint32_t i = 0; i < wait->place_count; i++)
-            if (!each_blocker(place_of(wait, i), visit, context)) return false;
+            if (!each_blocker(&wait->places[i], visit, context)) return false;
     }
     return true;
 }
@@ -136,7 +136,7 @@ static bool owner_is_live(const struct rk_owner *owner)
         struct rk_wait *wait = wait_at(link);
         for (uint32_t i = 0; i < wait->place_count; i++) {
             struct liveness liveness = {.is_live = true};
-            (void)each_blocker(place_of(wait, i), weigh, &liveness);
+            (void)each_blocker(&wait->places[i], weigh, &liveness);
             if (!liveness.is_live || (liveness.has_any && !liveness.has_any_live))
                 return false;
         }
@@ -267,19 +267,33 @@ enum rk_status rk_locks_break_cycles(struct rk_machine *machine, struct rk_apply
     return RK_OK;
 }
 
-struct graph {
-    struct rk_reply *reply;
-};
+static bool count_edge(void *context, const struct rk_place *place,
+                       struct rk_owner *blocker, bool is_any)
+{
+    (void)place;
+    (void)blocker;
+    (void)is_any;
+    uint32_t *count = context;
+    return ++*count < EDGES_MAX;
+}
 
 static bool add_edge(void *context, const struct rk_place *place, struct rk_owner *blocker,
                      bool is_any)
 {
     (void)is_any;
-    struct rk_reply *reply = ((struct graph *)context)->reply;
-    if (reply->edge_count == EDGES_MAX) return false;
+    struct rk_reply *reply = context;
     reply->edges[reply->edge_count++] = (struct rk_wait_edge){
         place->wait->owner->name, rk_lock_name(place->lock), blocker->name};
-    return true;
+    return reply->edge_count < EDGES_MAX;
+}
+
+static void each_edge(const struct rk_machine *machine, blocker_fn visit, void *context)
+{
+    rk_list_each (link, &machine->locks->waits) {
+        struct rk_wait *wait = RK_CONTAINER(link, struct rk_wait, link);
+        for (uint32_t i = 0; i < wait->place_count; i++)
+            if (!each_blocker(&wait->places[i], visit, context)) return;
+    }
 }
 
 enum rk_status rk_locks_query_graph(struct rk_machine *machine,
@@ -288,14 +302,10 @@ enum rk_status rk_locks_query_graph(struct rk_machine *machine,
 {
     (void)request;
     (void)now;
-    if (rk_list_is_empty(&machine->locks->waits)) return RK_OK;
-    struct graph graph = {reply};
-    reply->edges = rk_arena_calloc(arena, EDGES_MAX, sizeof(struct rk_wait_edge));
+    uint32_t count = 0;
+    each_edge(machine, count_edge, &count);
+    reply->edges = rk_arena_calloc(arena, count, sizeof(struct rk_wait_edge));
     if (reply->edges == NULL) return RK_ENOMEM;
-    rk_list_each (link, &machine->locks->waits) {
-        struct rk_wait *wait = RK_CONTAINER(link, struct rk_wait, link);
-        for (uint32_t i = 0; i < wait->place_count; i++)
-            if (!each_blocker(place_of(wait, i), add_edge, &graph)) return RK_OK;
-    }
+    each_edge(machine, add_edge, reply);
     return RK_OK;
 }
