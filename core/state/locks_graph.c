@@ -42,11 +42,6 @@ static bool each_blocker(const struct rk_place *place, blocker_fn visit, void *c
     return each_holder(place, is_semaphore, visit, context);
 }
 
-static struct rk_place *place_of(struct rk_wait *wait, uint32_t i)
-{
-    return &wait->places[i];
-}
-
 static struct rk_wait *wait_at(struct rk_list *link)
 {
     return RK_CONTAINER(link, struct rk_wait, owner_link);
