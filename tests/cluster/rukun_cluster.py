@@ -109,14 +109,14 @@ class Rpc:
         self.replies = {}
         self.hello = self.call("hello", protocol=1, client="test") if hello else None
 
-    def send(self, method, **fields):
+    def send(self, method, /, **fields):
         """Sends a request and returns its id."""
         number = self.next_id
         self.next_id += 1
         self.sock.sendall(msgpack.packb([0, number, method, [fields]]))
         return number
 
-    def notify(self, method, **fields):
+    def notify(self, method, /, **fields):
         self.sock.sendall(msgpack.packb([2, method, [fields]]))
 
     def receive(self):
@@ -140,7 +140,7 @@ class Rpc:
             raise RpcError(error)
         return result
 
-    def call(self, method, **fields):
+    def call(self, method, /, **fields):
         return self.wait(self.send(method, **fields))
 
     def close(self):
