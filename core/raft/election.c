@@ -28,7 +28,6 @@ static void reset(struct rk_raft *raft, uint64_t term)
     raft->transferee = RK_RAFT_NONE;
     raft->is_append_due = false;
     raft->campaign = RK_RAFT_CAMPAIGN_NORMAL;
-    disarm_early(raft);
 
     uint64_t last = rk_raft_log_last(&raft->log);
     for (uint32_t i = 0; i < raft->tracker.count; i++) {
@@ -47,6 +46,7 @@ void rk_raft_become_follower(struct rk_raft *raft, uint64_t term, uint64_t leade
     reset(raft, term);
     raft->leader = leader;
     raft->role = RK_RAFT_FOLLOWER;
+    if (leader != RK_RAFT_NONE) disarm_early(raft);
 }
 
 static void become_candidate(struct rk_raft *raft)
@@ -70,6 +70,7 @@ void rk_raft_become_leader(struct rk_raft *raft)
 {
     RK_ASSERT(raft->role != RK_RAFT_FOLLOWER && raft->vote == raft->id);
     reset(raft, raft->term);
+    disarm_early(raft);
     raft->leader = raft->id;
     raft->role = RK_RAFT_LEADER;
     struct rk_raft_peer *self = rk_raft_tracker_find(&raft->tracker, raft->id);
@@ -146,6 +147,18 @@ static void request_votes(struct rk_raft *raft)
     }
 }
 
+/* Two that start in the same tick split the votes: they try again well before an election
+ * timeout, the first of them alone. */
+static void arm_retry(struct rk_raft *raft)
+{
+    uint64_t jitter = raft->options.early_jitter;
+    if (raft->early_tries == 0) return;
+    raft->early_tries--;
+    raft->is_early_armed = true;
+    raft->early_wait =
+        (uint32_t)(2 * jitter + rk_random_below(&raft->random, 4 * jitter + 1));
+}
+
 static void start_campaign(struct rk_raft *raft, bool is_pre_vote,
                            enum rk_raft_campaign campaign)
 {
@@ -155,6 +168,7 @@ static void start_campaign(struct rk_raft *raft, bool is_pre_vote,
         become_candidate(raft);
     raft->campaign = campaign;
     request_votes(raft);
+    if (campaign == RK_RAFT_CAMPAIGN_EARLY) arm_retry(raft);
 }
 
 void rk_raft_hup(struct rk_raft *raft, bool is_pre_vote, enum rk_raft_campaign campaign)

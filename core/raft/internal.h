@@ -16,6 +16,7 @@
 
 enum {
     RK_RAFT_LEASE_ROUNDS = 8,
+    RK_RAFT_EARLY_TRIES = 8,
     RK_RAFT_ROOM = 3 * RK_RAFT_MEMBERS_MAX, /* messages one call surely can leave behind */
 };
 
@@ -91,6 +92,7 @@ struct rk_raft {
     bool has_evidence;              /* early vote: the leader is probably gone */
     bool is_early_armed;
     uint32_t early_wait;
+    uint32_t early_tries; /* campaigns left on this evidence */
 
     uint64_t transferee;
     uint64_t pending_conf_index; /* no membership change is proposed before it is applied */

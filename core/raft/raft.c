@@ -78,6 +78,7 @@ static void arm_early(struct rk_raft *raft)
 {
     raft->has_evidence = true;
     raft->is_early_armed = true;
+    raft->early_tries = RK_RAFT_EARLY_TRIES;
     raft->early_wait =
         (uint32_t)rk_random_below(&raft->random, (uint64_t)raft->options.early_jitter + 1);
 }
@@ -162,7 +163,7 @@ bool rk_raft_is_response_type(uint8_t type)
 static void tick_election(struct rk_raft *raft)
 {
     raft->election_elapsed++;
-    if (raft->is_early_armed && raft->role != RK_RAFT_CANDIDATE) {
+    if (raft->is_early_armed) {
         if (raft->early_wait == 0)
             rk_raft_hup(raft, true, RK_RAFT_CAMPAIGN_EARLY);
         else
