@@ -9,7 +9,8 @@
  * pick is 0; defined as 1 it becomes "0," and moves the 1 to the second place. */
 #define RK_MUTANT_PROBE_1                  0,
 #define RK_MUTANT_PICK(first, second, ...) second
-#define RK_MUTANT_PASTE(value)             RK_MUTANT_PICK(RK_MUTANT_PROBE_##value 1, 0, 0)
+#define RK_MUTANT_PASTE(value)             RK_MUTANT_PROBED(RK_MUTANT_PROBE_##value)
+#define RK_MUTANT_PROBED(probe)            RK_MUTANT_PICK(probe 1, 0, 0)
 #define RK_MUTANT_VALUE(value)             RK_MUTANT_PASTE(value)
 #define RK_MUTANT(name)                    RK_MUTANT_VALUE(RK_MUTANT_##name)
 
