@@ -10,10 +10,18 @@ enum rk_status rk_fault(const struct rk_place *place, enum rk_status status,
     error->status = status;
     char item[32] = "";
     if (place->list != NULL)
-        snprintf(item, sizeof(item), "%s[%u].", place->list, place->index);
-    snprintf(error->field, sizeof(error->field), "%s%s%s%.40s", item,
-             place->sub == NULL ? "" : place->sub, place->sub == NULL ? "" : ".", name);
-    int used = snprintf(error->text, sizeof(error->text), "%s: ", error->field);
+        snprintf(item, sizeof(item), "%s[%u]", place->list, place->index);
+    const char *parts[] = {item, place->sub == NULL ? "" : place->sub, name};
+    size_t size = 0;
+    error->field[0] = '\0';
+    for (size_t i = 0; i < 3; i++) {
+        if (parts[i][0] == '\0') continue;
+        size += (size_t)snprintf(error->field + size, sizeof(error->field) - size,
+                                 "%s%.40s", size == 0 ? "" : ".", parts[i]);
+        if (size >= sizeof(error->field)) size = sizeof(error->field) - 1;
+    }
+    int used = snprintf(error->text, sizeof(error->text),
+                        "%s: ", error->field[0] == '\0' ? "body" : error->field);
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(error->text + used, sizeof(error->text) - (size_t)used, format, arguments);

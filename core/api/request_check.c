@@ -277,8 +277,10 @@ static enum rk_status check_rules(const struct rk_place *place, struct rk_rules 
         }
         if ((rule->flags & RK_RULE_REQUIRED) != 0)
             return rk_fault(place, RK_EINVAL, rk_field_info(rule->field)->name, "missing");
-        if (rule->fallback != 0)
-            rk_field_set_number(rk_field_info(rule->field), base, rule->fallback);
+        /* forward, the one flag whose default is true, begins so: see rk_request_init. */
+        const struct rk_field_info *info = rk_field_info(rule->field);
+        if (rule->fallback != 0 && info->kind != RK_KIND_BOOL)
+            rk_field_set_number(info, base, rule->fallback);
     }
     return RK_OK;
 }
@@ -305,7 +307,9 @@ static void fill_plural(struct rk_request *request)
         request->ids = (struct rk_strings){&request->id, 1};
     if (request->keys.count == 0 && request->key.data != NULL)
         request->keys = (struct rk_strings){&request->key, 1};
-    if (request->resource_count == 0 && request->resource.data != NULL) {
+    bool is_own =
+        request->resource_count == 0 || request->resources == &request->single_resource;
+    if (is_own && request->resource.data != NULL) {
         request->single_resource =
             (struct rk_resource_in){.resource = request->resource, .mode = request->mode};
         request->resources = &request->single_resource;
