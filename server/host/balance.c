@@ -25,7 +25,7 @@ static bool is_voter(const struct rk_group *group, const struct rk_member *membe
     return false;
 }
 
-static struct rk_member *preferred(const struct rk_group *group)
+struct rk_member *rk_group_preferred(const struct rk_group *group)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < group->host->member_count; i++)
@@ -37,23 +37,6 @@ static struct rk_member *preferred(const struct rk_group *group)
         if (is_voter(group, member) && wanted-- == 0) return member;
     }
     return NULL;
-}
-
-/* A node that comes up and finds no leader offers itself for its own groups at once; the
- * others wait for their election timeout, so leaders begin spread. */
-void rk_host_campaign_first(struct rk_host *host)
-{
-    if (host->has_campaigned || host->is_stopping || host->is_clock_off ||
-        (host->member_count > 1 &&
-         rk_host_now(host) - host->started_ms < 2 * (uint64_t)host->heartbeat_ms) ||
-        !rk_group_has_contact(host->groups[0]))
-        return;
-    host->has_campaigned = true;
-    for (uint32_t id = 0; id <= host->group_count; id++) {
-        struct rk_group *group = host->groups[id];
-        if (preferred(group) == host->self && rk_raft_leader(group->raft) == RK_RAFT_NONE)
-            (void)rk_raft_campaign(group->raft);
-    }
 }
 
 /* The voter, this node excepted, that is up and has most of the log. */
@@ -110,7 +93,7 @@ static bool balance_one(struct rk_group *group)
         struct rk_member *to = successor(group, &status);
         return status.transferee == 0 && to != NULL && rk_group_hand_over(group, to);
     }
-    struct rk_member *wanted = preferred(group);
+    struct rk_member *wanted = rk_group_preferred(group);
     if (wanted == NULL || wanted == host->self || now < group->hold_ms ||
         now - group->changed_ms < SETTLE_MS || now - group->transfer_ms < SETTLE_MS ||
         !is_up(host, wanted) || !is_clock_fit(wanted))
@@ -188,7 +171,7 @@ void rk_group_transfer_call(struct rk_call *call, const struct rk_request *reque
     if (RK_HAS(request, TO)) {
         to = rk_host_member_by_name(host, request->to);
     } else {
-        to = preferred(group);
+        to = rk_group_preferred(group);
         if (to == NULL || to == host->self) to = successor(group, &status);
     }
     if (to == NULL || to->number == 0 || !is_voter(group, to)) {

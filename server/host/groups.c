@@ -205,6 +205,13 @@ bool rk_group_has_contact(const struct rk_group *group)
 
 void rk_group_tick(struct rk_group *group)
 {
+    /* At the start, when all campaign at once, the node that the group is dealt to goes
+     * first, as soon as it could win. */
+    struct rk_host *host = group->host;
+    if (rk_raft_leader(group->raft) == RK_RAFT_NONE &&
+        rk_host_now(host) - host->started_ms < 4 * (uint64_t)host->heartbeat_ms &&
+        (rk_group_preferred(group) != host->self || !rk_group_has_contact(group)))
+        return;
     /* Without memory the tick counted and what was due comes next time. */
     (void)rk_raft_tick(group->raft);
 }
@@ -215,10 +222,7 @@ static bool append(struct rk_group *group, const struct rk_raft_ready *ready)
 {
     struct rk_host *host = group->host;
     enum rk_status status = RK_OK;
-    if (ready->has_hard_state)
-        status = rk_wal_batch_hard_state(host->filling, group->id, ready->hard_state);
-    if (status == RK_OK && ready->snapshot != NULL)
-        status = rk_group_install(group, ready->snapshot);
+    if (ready->snapshot != NULL) status = rk_group_install(group, ready->snapshot);
     if (status == RK_OK && ready->entry_count > 0) {
         uint64_t from = ready->entries[0].index;
         if (from <= rk_entry_log_last(group->log)) {
@@ -231,6 +235,10 @@ static bool append(struct rk_group *group, const struct rk_raft_ready *ready)
             status = rk_wal_batch_entries(host->filling, group->id, ready->entries,
                                           ready->entry_count);
     }
+    /* Last, since its commit may cover entries that took the place of others: the batch is
+     * durable as a whole or not at all. */
+    if (status == RK_OK && ready->has_hard_state)
+        status = rk_wal_batch_hard_state(host->filling, group->id, ready->hard_state);
     if (status != RK_OK) {
         rk_host_fatal(host, status, "group %u: the log can not take what raft appends: %s",
                       group->id, rk_status_text(status));

@@ -215,7 +215,6 @@ static void beat(struct rk_host *host)
     rk_host_birth_beat(host);
     if (!host->is_running) return;
     rk_host_clock_check(host);
-    rk_host_campaign_first(host);
     if (host->is_stopping) rk_host_stop_run(host);
     for (uint32_t id = 0; id <= host->group_count; id++) {
         rk_group_reads_tick(host->groups[id]);

@@ -331,7 +331,6 @@ struct rk_host {
     bool is_full; /* operations that grow are refused */
     bool is_clock_off;
     bool has_more; /* the last flush left work */
-    bool has_campaigned;
     uint64_t stop_ms;
     uint64_t started_ms;
     char refused[256];
@@ -582,7 +581,8 @@ void rk_group_transfers_close(struct rk_group *group);
 
 /* balance.c */
 void rk_host_balance(struct rk_host *host);
-void rk_host_campaign_first(struct rk_host *host);
+/* The member that the group is dealt to; NULL: none is a voter. */
+struct rk_member *rk_group_preferred(const struct rk_group *group);
 void rk_group_transfer_call(struct rk_call *call, const struct rk_request *request);
 void rk_group_moving_check(struct rk_group *group);
 void rk_host_stop_run(struct rk_host *host);

@@ -1,0 +1,365 @@
+#include "cluster.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static void on_send(void *context, const char *name, enum rk_host_link link,
+                    struct rk_slice frame)
+{
+    struct node *node = context;
+    struct cluster *cluster = node->cluster;
+    uint32_t from = (uint32_t)(node - cluster->nodes);
+    for (uint32_t to = 0; to < cluster->count; to++) {
+        if (strcmp(cluster->nodes[to].name, name) != 0) continue;
+        if (cluster->cut[from][to] || cluster->nodes[to].host == NULL) return;
+        struct packet *packet = calloc(1, sizeof(*packet));
+        packet->from = from;
+        packet->to = to;
+        packet->link = link;
+        rk_buf_append_slice(&packet->bytes, frame);
+        *cluster->last = packet;
+        cluster->last = &packet->next;
+        cluster->packets++;
+        cluster->bytes += frame.size;
+        return;
+    }
+    fail_msg("frame for %s, whom nobody knows", name);
+}
+
+static void on_write(void *context, struct rk_wal *wal, struct rk_wal_batch *batch)
+{
+    struct node *node = context;
+    assert_null(node->batch);
+    node->wal = wal;
+    node->batch = batch;
+    node->batch_done_ms = node->cluster->now_ms + node->cluster->disk_ms;
+}
+
+static void on_reply(void *context, uint64_t call, const struct rk_reply *reply)
+{
+    struct node *node = context;
+    struct answer *answer = &node->cluster->answers[call];
+    answer->is_given = true;
+    answer->count++;
+    rk_buf_reset(&answer->bytes);
+    rk_reply_encode(&answer->bytes, reply);
+}
+
+static void on_log(void *context, enum rk_log_level level, const char *text)
+{
+    struct node *node = context;
+    if (getenv("HOST_LOG") != NULL)
+        printf("%6llu %s %d %s\n", (unsigned long long)node->cluster->now_ms, node->name,
+               (int)level, text);
+}
+
+static void on_fatal(void *context, enum rk_status status, const char *text)
+{
+    struct node *node = context;
+    snprintf(node->fatal, sizeof(node->fatal), "%s: %s", rk_status_text(status), text);
+    if (!node->is_chatty) fail_msg("%s: fatal: %s", node->name, node->fatal);
+}
+
+struct cluster *cluster_new(struct cluster_options options)
+{
+    struct cluster *cluster = calloc(1, sizeof(*cluster));
+    cluster->count = options.nodes;
+    cluster->groups = options.groups;
+    cluster->snapshot_bytes = options.snapshot_bytes;
+    cluster->last = &cluster->first;
+    cluster->now_ms = 1000;
+    cluster->disk_ms = 2;
+    cluster->answers = calloc(CLUSTER_CALLS_MAX, sizeof(*cluster->answers));
+    rk_arena_init(&cluster->arena);
+    for (uint32_t i = 0; i < options.nodes; i++) {
+        struct node *node = &cluster->nodes[i];
+        node->cluster = cluster;
+        snprintf(node->name, sizeof(node->name), "n%u", i + 1);
+        node->disk = rk_memfs_new(100 + i);
+        cluster->peers[i] = (struct rk_host_peer){node->name, "127.0.0.1:7600", "", ""};
+    }
+    for (uint32_t i = 0; i < options.nodes; i++)
+        cluster_start(cluster, i);
+    return cluster;
+}
+
+static void packets_drop(struct cluster *cluster, int node)
+{
+    struct packet **at = &cluster->first;
+    while (*at != NULL) {
+        struct packet *packet = *at;
+        if (node < 0 || (int)packet->to == node || (int)packet->from == node) {
+            *at = packet->next;
+            rk_buf_fini(&packet->bytes);
+            free(packet);
+        } else {
+            at = &packet->next;
+        }
+    }
+    cluster->last = at;
+}
+
+void cluster_free(struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < cluster->count; i++) {
+        rk_host_close(cluster->nodes[i].host);
+        rk_memfs_free(cluster->nodes[i].disk);
+    }
+    packets_drop(cluster, -1);
+    for (uint64_t i = 0; i <= cluster->calls; i++)
+        rk_buf_fini(&cluster->answers[i].bytes);
+    free(cluster->answers);
+    rk_arena_fini(&cluster->arena);
+    free(cluster);
+}
+
+static struct rk_host_time time_of(const struct node *node)
+{
+    uint64_t now = node->cluster->now_ms;
+    return (struct rk_host_time){now, 1800000000000 + now + (uint64_t)node->wall_lead_ms};
+}
+
+static void links_set(struct cluster *cluster, uint32_t a, uint32_t b, bool is_up,
+                      bool is_refused)
+{
+    struct rk_host *host = cluster->nodes[a].host;
+    if (host == NULL || a == b) return;
+    for (int link = 0; link < RK_LINK_COUNT; link++) {
+        if (is_up)
+            rk_host_link_up(host, cluster->nodes[b].name, (enum rk_host_link)link);
+        else
+            rk_host_link_down(host, cluster->nodes[b].name, (enum rk_host_link)link,
+                              is_refused);
+    }
+}
+
+void cluster_start(struct cluster *cluster, uint32_t at)
+{
+    struct node *node = &cluster->nodes[at];
+    char error[256] = "";
+    const struct rk_host_io io = {node,     on_send, on_write, NULL,
+                                  on_reply, on_log,  on_fatal};
+    node->options = (struct rk_host_options){
+        .struct_size = sizeof(node->options),
+        .name = node->name,
+        .data = "data",
+        .self = {node->name, "127.0.0.1:7600", "127.0.0.1:7400", "127.0.0.1:7500"},
+        .peers = cluster->peers,
+        .peer_count = cluster->count,
+        .group_count = cluster->groups,
+        .seed = 7 + at + 1000 * node->wipes,
+        .snapshot_bytes = cluster->snapshot_bytes,
+        .fs = rk_memfs_fs(node->disk),
+    };
+    assert_null(node->host);
+    enum rk_status status = rk_host_open(&node->host, &node->options, &io, error);
+    if (status != RK_OK) fail_msg("%s: %s %s", node->name, rk_status_text(status), error);
+    rk_host_tick(node->host, time_of(node));
+    for (uint32_t i = 0; i < cluster->count; i++) {
+        if (cluster->nodes[i].host == NULL || cluster->cut[at][i]) continue;
+        links_set(cluster, at, i, true, false);
+        links_set(cluster, i, at, true, false);
+    }
+}
+
+void cluster_kill(struct cluster *cluster, uint32_t at, enum rk_memfs_crash_mode mode)
+{
+    struct node *node = &cluster->nodes[at];
+    rk_memfs_crash(node->disk, mode);
+    rk_host_close(node->host);
+    node->host = NULL;
+    node->batch = NULL;
+    packets_drop(cluster, (int)at);
+    for (uint32_t i = 0; i < cluster->count; i++)
+        links_set(cluster, i, at, false, true);
+}
+
+void cluster_wipe(struct cluster *cluster, uint32_t at)
+{
+    struct node *node = &cluster->nodes[at];
+    assert_null(node->host);
+    rk_memfs_free(node->disk);
+    node->wipes++; /* rukund's seed is random: a new disk never has an old id */
+    node->disk = rk_memfs_new(900 + at + cluster->now_ms);
+}
+
+void cluster_cut(struct cluster *cluster, uint32_t a, uint32_t b, bool is_cut)
+{
+    if (cluster->cut[a][b] == is_cut) return;
+    cluster->cut[a][b] = cluster->cut[b][a] = is_cut;
+    links_set(cluster, a, b, !is_cut, false);
+    links_set(cluster, b, a, !is_cut, false);
+}
+
+static void disk_run(struct node *node)
+{
+    struct rk_storage_error why;
+    bool has_more;
+    if (node->batch == NULL || node->cluster->now_ms < node->batch_done_ms) return;
+    struct rk_wal_batch *batch = node->batch;
+    node->batch = NULL;
+    enum rk_status status = rk_wal_write(node->wal, batch, &why);
+    if (status != RK_OK && getenv("HOST_LOG") != NULL)
+        printf("%s: %s\n", node->name, why.message);
+    rk_host_written(node->host, status);
+    if (status == RK_OK)
+        assert_int_equal(rk_wal_tend(node->wal, false, &has_more, &why), RK_OK);
+}
+
+void cluster_step(struct cluster *cluster)
+{
+    cluster->now_ms++;
+    /* What was sent in the step before arrives now. */
+    struct packet *packets = cluster->first;
+    cluster->first = NULL;
+    cluster->last = &cluster->first;
+    for (uint32_t i = 0; i < cluster->count; i++)
+        if (cluster->nodes[i].host != NULL)
+            rk_host_tick(cluster->nodes[i].host, time_of(&cluster->nodes[i]));
+    while (packets != NULL) {
+        struct packet *packet = packets;
+        packets = packet->next;
+        struct rk_host *host = cluster->nodes[packet->to].host;
+        if (host != NULL && !cluster->cut[packet->from][packet->to])
+            rk_host_receive(host, cluster->nodes[packet->from].name, packet->link,
+                            rk_buf_slice(&packet->bytes));
+        rk_buf_fini(&packet->bytes);
+        free(packet);
+    }
+    for (uint32_t i = 0; i < cluster->count; i++) {
+        struct node *node = &cluster->nodes[i];
+        if (node->host == NULL) continue;
+        disk_run(node);
+        rk_host_flush(node->host);
+    }
+}
+
+void cluster_run(struct cluster *cluster, uint64_t ms)
+{
+    for (uint64_t i = 0; i < ms; i++)
+        cluster_step(cluster);
+}
+
+int cluster_leader(struct cluster *cluster, uint32_t group)
+{
+    int leader = -1;
+    for (uint32_t i = 0; i < cluster->count; i++) {
+        struct rk_host_status status;
+        if (cluster->nodes[i].host == NULL) continue;
+        rk_host_status(cluster->nodes[i].host, &status);
+        if (status.group_count <= group) return -1;
+        const char *name = status.groups[group].leader;
+        if (name[0] == '\0') return -1;
+        int at = name[1] - '1';
+        if (leader >= 0 && at != leader) return -1;
+        leader = at;
+    }
+    return leader;
+}
+
+static bool is_settled(struct cluster *cluster)
+{
+    for (uint32_t group = 0; group <= cluster->groups; group++) {
+        int leader = cluster_leader(cluster, group);
+        if (leader < 0 || cluster->nodes[leader].host == NULL) return false;
+        struct rk_host_status status;
+        rk_host_status(cluster->nodes[leader].host, &status);
+        if (!status.has_quorum) return false;
+    }
+    return true;
+}
+
+uint64_t cluster_settle(struct cluster *cluster, uint64_t max_ms)
+{
+    uint64_t began = cluster->now_ms;
+    while (!is_settled(cluster)) {
+        if (cluster->now_ms - began > max_ms)
+            fail_msg("no leaders after %u ms", (unsigned)max_ms);
+        cluster_run(cluster, 10);
+    }
+    return cluster->now_ms - began;
+}
+
+struct rk_request *cluster_request(struct cluster *cluster, enum rk_op op, const char *json)
+{
+    struct rk_api_error error = {0};
+    struct rk_request *request = rk_arena_calloc(&cluster->arena, 1, sizeof(*request));
+    struct rk_slice body = rk_arena_copy(&cluster->arena, rk_slice_of_string(json));
+    enum rk_status status =
+        rk_request_from_json(request, op, body, &cluster->arena, &error);
+    if (status != RK_OK) fail_msg("%s: %s %s", json, error.field, error.text);
+    return request;
+}
+
+uint64_t cluster_send(struct cluster *cluster, uint32_t node,
+                      const struct rk_request *request)
+{
+    uint64_t call = ++cluster->calls;
+    assert_true(call < CLUSTER_CALLS_MAX);
+    rk_host_call(cluster->nodes[node].host, call, request);
+    return call;
+}
+
+uint64_t cluster_call(struct cluster *cluster, uint32_t node, enum rk_op op,
+                      const char *json)
+{
+    return cluster_send(cluster, node, cluster_request(cluster, op, json));
+}
+
+void cluster_drop(struct cluster *cluster, uint32_t node, uint64_t call)
+{
+    rk_host_drop(cluster->nodes[node].host, call);
+}
+
+bool cluster_has_answer(const struct cluster *cluster, uint64_t call)
+{
+    return cluster->answers[call].is_given;
+}
+
+const struct rk_reply *cluster_answer(struct cluster *cluster, uint64_t call,
+                                      uint64_t max_ms)
+{
+    struct answer *answer = &cluster->answers[call];
+    uint64_t began = cluster->now_ms;
+    while (!answer->is_given) {
+        if (cluster->now_ms - began > max_ms)
+            fail_msg("call %u is not answered", (unsigned)call);
+        cluster_step(cluster);
+    }
+    assert_int_equal(answer->count, 1);
+    struct rk_reply *reply = rk_arena_calloc(&cluster->arena, 1, sizeof(*reply));
+    struct rk_slice bytes = rk_arena_copy(&cluster->arena, rk_buf_slice(&answer->bytes));
+    assert_int_equal(rk_reply_decode(reply, bytes, &cluster->arena), RK_OK);
+    return reply;
+}
+
+const struct rk_reply *cluster_ask(struct cluster *cluster, uint32_t node, enum rk_op op,
+                                   const char *json)
+{
+    return cluster_answer(cluster, cluster_call(cluster, node, op, json), 15000);
+}
+
+void cluster_check_equal(struct cluster *cluster)
+{
+    for (uint32_t group = 0; group <= cluster->groups; group++) {
+        uint64_t first_hash = 0, first_index = 0;
+        bool has_first = false;
+        for (uint32_t i = 0; i < cluster->count; i++) {
+            uint64_t index, hash;
+            if (cluster->nodes[i].host == NULL) continue;
+            assert_int_equal(
+                rk_host_group_hash(cluster->nodes[i].host, group, &index, &hash), RK_OK);
+            if (!has_first) {
+                first_hash = hash;
+                first_index = index;
+                has_first = true;
+            }
+            assert_int_equal(index, first_index);
+            assert_int_equal(hash, first_hash);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+/* cluster.h - nodes in one process for the tests of the host: simulated time, a network in
+ * memory that keeps order, disks of memfs. The same seed gives the same run. */
+#ifndef RK_TEST_HOST_CLUSTER_H
+#define RK_TEST_HOST_CLUSTER_H
+
+#include "base/random.h"
+#include "host/host.h"
+#include "state/machine.h"
+#include "storage/memfs.h"
+
+enum { CLUSTER_NODES_MAX = 5, CLUSTER_CALLS_MAX = 200000 };
+
+struct cluster;
+
+struct node {
+    struct cluster *cluster;
+    struct rk_memfs *disk;
+    struct rk_host *host; /* NULL: down */
+    struct rk_wal *wal;
+    struct rk_wal_batch *batch; /* at the disk */
+    uint64_t batch_done_ms;
+    char name[8];
+    char fatal[256];
+    bool is_chatty;
+    uint64_t wipes;
+    int64_t wall_lead_ms; /* of its wall clock */
+    struct rk_host_options options;
+};
+
+struct packet {
+    struct packet *next;
+    struct rk_buf bytes;
+    uint32_t from, to;
+    enum rk_host_link link;
+};
+
+struct answer {
+    bool is_given;
+    uint32_t count; /* times given */
+    struct rk_buf bytes;
+};
+
+struct cluster {
+    struct node nodes[CLUSTER_NODES_MAX];
+    uint32_t count;
+    uint64_t now_ms;
+    uint64_t disk_ms; /* how long a batch takes */
+    struct packet *first, **last;
+    bool cut[CLUSTER_NODES_MAX][CLUSTER_NODES_MAX];
+    struct answer *answers;
+    uint64_t calls;
+    uint64_t snapshot_bytes;
+    uint32_t groups;
+    struct rk_arena arena; /* of requests and replies handed out */
+    struct rk_host_peer peers[CLUSTER_NODES_MAX];
+    uint64_t packets, bytes;
+};
+
+struct cluster_options {
+    uint32_t nodes, groups;
+    uint64_t snapshot_bytes;
+};
+
+struct cluster *cluster_new(struct cluster_options options);
+void cluster_free(struct cluster *cluster);
+void cluster_start(struct cluster *cluster, uint32_t node);
+/* Ends the process; what the disk keeps is decided by mode. Others' reconnects fail. */
+void cluster_kill(struct cluster *cluster, uint32_t node, enum rk_memfs_crash_mode mode);
+/* A new disk, as after rm -r of the data folder; the node is down. */
+void cluster_wipe(struct cluster *cluster, uint32_t node);
+void cluster_cut(struct cluster *cluster, uint32_t a, uint32_t b, bool is_cut);
+/* Lets time pass. */
+void cluster_run(struct cluster *cluster, uint64_t ms);
+/* One turn of every node; time passes by one millisecond. */
+void cluster_step(struct cluster *cluster);
+/* Runs until every group has a serving leader known to all running nodes; fails after
+ * max_ms. Returns how long it took. */
+uint64_t cluster_settle(struct cluster *cluster, uint64_t max_ms);
+/* The node that leads a group; -1 unless all running nodes that know one agree. */
+int cluster_leader(struct cluster *cluster, uint32_t group);
+
+/* A call at a node; json is the body. */
+uint64_t cluster_call(struct cluster *cluster, uint32_t node, enum rk_op op,
+                      const char *json);
+struct rk_request *cluster_request(struct cluster *cluster, enum rk_op op,
+                                   const char *json);
+uint64_t cluster_send(struct cluster *cluster, uint32_t node,
+                      const struct rk_request *request);
+void cluster_drop(struct cluster *cluster, uint32_t node, uint64_t call);
+bool cluster_has_answer(const struct cluster *cluster, uint64_t call);
+/* Runs until the call is answered; fails after max_ms. */
+const struct rk_reply *cluster_answer(struct cluster *cluster, uint64_t call,
+                                      uint64_t max_ms);
+/* Both at once, 15 s. */
+const struct rk_reply *cluster_ask(struct cluster *cluster, uint32_t node, enum rk_op op,
+                                   const char *json);
+/* Every group has the same state on all running nodes. */
+void cluster_check_equal(struct cluster *cluster);
+#endif

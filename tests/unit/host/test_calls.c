@@ -1,0 +1,288 @@
+/* Calls of every kind, at every node. */
+#include "cluster.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+static struct cluster *cluster;
+
+static int setup(void **state)
+{
+    (void)state;
+    cluster = cluster_new((struct cluster_options){.nodes = 3, .groups = 8});
+    cluster_settle(cluster, 3000);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    cluster_free(cluster);
+    return 0;
+}
+
+static void test_locks_at_every_node(void **state)
+{
+    (void)state;
+    uint64_t fence = 0;
+    for (uint32_t i = 0; i < 3; i++) {
+        const struct rk_reply *reply = cluster_ask(
+            cluster, i, RK_OP_LOCK_ACQUIRE, "{\"resource\":\"r\",\"owner\":\"alice\"}");
+        assert_int_equal(reply->status, RK_OK);
+        assert_true(reply->granted);
+        assert_true(reply->fence > fence);
+        fence = reply->fence;
+        assert_int_not_equal(reply->position_history, 0);
+        assert_int_not_equal(reply->position_index, 0);
+        for (uint32_t k = 0; k < 3; k++) {
+            reply = cluster_ask(cluster, k, RK_OP_LOCK_ACQUIRE,
+                                "{\"resource\":\"r\",\"owner\":\"bob\"}");
+            assert_int_equal(reply->status, RK_EHELD);
+            assert_int_equal(reply->holder_count, 1);
+            reply = cluster_ask(cluster, k, RK_OP_LOCK_CHECK,
+                                "{\"resource\":\"r\",\"owner\":\"alice\"}");
+            assert_true(reply->held);
+        }
+        reply = cluster_ask(cluster, (i + 1) % 3, RK_OP_LOCK_RELEASE,
+                            "{\"resource\":\"r\",\"owner\":\"alice\"}");
+        assert_int_equal(reply->status, RK_OK);
+        assert_true(reply->released);
+        reply = cluster_ask(cluster, i, RK_OP_LOCK_RELEASE,
+                            "{\"resource\":\"r\",\"owner\":\"alice\"}");
+        assert_int_equal(reply->status, RK_ENOTOWNER);
+    }
+}
+
+static void test_queue_cycle_at_every_node(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++) {
+        char text[256];
+        const struct rk_reply *reply = cluster_ask(cluster, i, RK_OP_QUEUE_PUBLISH,
+                                                   "{\"topic\":\"t\",\"data\":{\"a\":1}}");
+        assert_int_equal(reply->status, RK_OK);
+        reply = cluster_ask(cluster, (i + 1) % 3, RK_OP_QUEUE_CONSUME,
+                            "{\"topic\":\"t\",\"consumer\":\"c\"}");
+        assert_int_equal(reply->status, RK_OK);
+        assert_int_equal(reply->message_count, 1);
+        snprintf(text, sizeof(text), "{\"id\":\"%.*s\"}", (int)reply->messages[0].id.size,
+                 (const char *)reply->messages[0].id.data);
+        reply = cluster_ask(cluster, (i + 2) % 3, RK_OP_QUEUE_ACK, text);
+        assert_int_equal(reply->status, RK_OK);
+        assert_true(reply->ack);
+        reply = cluster_ask(cluster, i, RK_OP_QUEUE_CONSUME, "{\"topic\":\"t\"}");
+        assert_int_equal(reply->status, RK_OK);
+        assert_int_equal(reply->message_count, 0);
+    }
+    const struct rk_reply *reply =
+        cluster_ask(cluster, 0, RK_OP_QUEUE_ACK, "{\"id\":\"no-delivery\"}");
+    assert_int_equal(reply->status, RK_ERANGE);
+}
+
+static void test_put_then_get_elsewhere(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 60; i++) {
+        char text[128];
+        snprintf(text, sizeof(text), "{\"k\":\"key%u\",\"v\":%u}", i, i);
+        const struct rk_reply *reply = cluster_ask(cluster, i % 3, RK_OP_CACHE_PUT, text);
+        assert_int_equal(reply->status, RK_OK);
+        uint64_t version = reply->version;
+        snprintf(text, sizeof(text), "{\"k\":\"key%u\"}", i);
+        reply = cluster_ask(cluster, (i + 1) % 3, RK_OP_CACHE_GET, text);
+        assert_true(reply->found);
+        assert_int_equal(reply->version, version);
+    }
+}
+
+static void test_position_waits_and_is_checked(void **state)
+{
+    (void)state;
+    const struct rk_reply *put =
+        cluster_ask(cluster, 0, RK_OP_CACHE_PUT, "{\"k\":\"p\",\"v\":1}");
+    struct rk_position_item item = {put->position_group, put->position_index};
+    struct rk_request *get = cluster_request(cluster, RK_OP_CACHE_GET, "{\"k\":\"p\"}");
+    get->position.history = put->position_history;
+    get->position.items = &item;
+    get->position.count = 1;
+    for (uint32_t i = 0; i < 3; i++) {
+        const struct rk_reply *reply =
+            cluster_answer(cluster, cluster_send(cluster, i, get), 1000);
+        assert_true(reply->found);
+    }
+    /* Applied there: answered at once, without asking anyone. */
+    cluster_run(cluster, 300);
+    uint64_t call = cluster_send(cluster, 2, get);
+    assert_true(cluster_has_answer(cluster, call));
+    item.index += 100000;
+    assert_int_equal(cluster_answer(cluster, cluster_send(cluster, 1, get), 1000)->status,
+                     RK_ERANGE);
+    get->position.history++;
+    assert_true(cluster_answer(cluster, cluster_send(cluster, 1, get), 1000)->found);
+}
+
+static void test_bulk_over_groups_keeps_order(void **state)
+{
+    (void)state;
+    char text[4096];
+    for (uint32_t i = 0; i < 20; i++) {
+        snprintf(text, sizeof(text), "{\"k\":\"b%u\",\"v\":%u}", i, i);
+        assert_int_equal(cluster_ask(cluster, 0, RK_OP_CACHE_PUT, text)->status, RK_OK);
+    }
+    size_t at = (size_t)snprintf(text, sizeof(text), "{\"keys\":[");
+    for (uint32_t i = 0; i < 21; i++)
+        at += (size_t)snprintf(text + at, sizeof(text) - at, "%s\"b%u\"", i > 0 ? "," : "",
+                               i);
+    snprintf(text + at, sizeof(text) - at, "]}");
+    const struct rk_reply *reply = cluster_ask(cluster, 1, RK_OP_CACHE_GET, text);
+    assert_int_equal(reply->status, RK_OK);
+    assert_int_equal(reply->entry_count, 21);
+    for (uint32_t i = 0; i < 20; i++) {
+        char value[8];
+        int size = snprintf(value, sizeof(value), "%u", i);
+        assert_true(reply->entries[i].found);
+        assert_int_equal(reply->entries[i].value.bytes.size, size);
+        assert_memory_equal(reply->entries[i].value.bytes.data, value, (size_t)size);
+    }
+    assert_false(reply->entries[20].found);
+    reply = cluster_ask(cluster, 2, RK_OP_CACHE_DELETE, text);
+    assert_int_equal(reply->result_count, 21);
+    assert_true(reply->results[0].deleted);
+    assert_false(reply->results[20].deleted);
+}
+
+static void test_lists_are_merged(void **state)
+{
+    (void)state;
+    char text[128];
+    for (uint32_t i = 0; i < 30; i++) {
+        snprintf(text, sizeof(text), "{\"topic\":\"list%02u\",\"data\":1}", i);
+        assert_int_equal(cluster_ask(cluster, i % 3, RK_OP_QUEUE_PUBLISH, text)->status,
+                         RK_OK);
+    }
+    const struct rk_reply *reply =
+        cluster_ask(cluster, 0, RK_OP_QUEUE_LIST, "{\"prefix\":\"list\",\"limit\":20}");
+    assert_int_equal(reply->status, RK_OK);
+    assert_int_equal(reply->listed_count, 20);
+    for (uint32_t i = 0; i < 20; i++) {
+        snprintf(text, sizeof(text), "list%02u", i);
+        assert_memory_equal(reply->listed[i].name.data, text, 6);
+    }
+    assert_memory_equal(reply->after.data, "list19", 6);
+    reply = cluster_ask(cluster, 1, RK_OP_QUEUE_LIST,
+                        "{\"prefix\":\"list\",\"limit\":20,\"after\":\"list19\"}");
+    assert_int_equal(reply->listed_count, 10);
+    assert_int_equal(reply->after.size, 0);
+    reply = cluster_ask(cluster, 1, RK_OP_QUEUE_STATS, "{}");
+    assert_int_equal(reply->status, RK_OK);
+    assert_true(reply->topic_stats->published >= 30);
+}
+
+static void test_session_lives_by_keepalive(void **state)
+{
+    (void)state;
+    char text[256], lock[512];
+    const struct rk_reply *reply =
+        cluster_ask(cluster, 1, RK_OP_SESSION_OPEN, "{\"ttl_ms\":1000}");
+    assert_int_equal(reply->status, RK_OK);
+    snprintf(text, sizeof(text), "{\"session\":\"%.*s\"}", (int)reply->session.size,
+             (const char *)reply->session.data);
+    snprintf(lock, sizeof(lock),
+             "{\"resource\":\"s\",\"owner\":\"a\",\"session\":\"%.*s\"}",
+             (int)reply->session.size, (const char *)reply->session.data);
+    assert_true(cluster_ask(cluster, 2, RK_OP_LOCK_ACQUIRE, lock)->granted);
+    for (uint32_t i = 0; i < 10; i++) {
+        cluster_run(cluster, 300);
+        reply = cluster_ask(cluster, i % 3, RK_OP_SESSION_KEEPALIVE, text);
+        assert_int_equal(reply->status, RK_OK);
+        assert_int_equal(reply->ttl_ms, 1000);
+    }
+    assert_true(cluster_ask(cluster, 0, RK_OP_LOCK_CHECK, lock)->held);
+    cluster_run(cluster, 1600);
+    reply = cluster_ask(cluster, 0, RK_OP_SESSION_KEEPALIVE, text);
+    assert_int_equal(reply->status, RK_ESESSION);
+    assert_false(cluster_ask(cluster, 0, RK_OP_LOCK_CHECK, lock)->held);
+}
+
+static void test_not_leader_when_not_to_be_forwarded(void **state)
+{
+    (void)state;
+    int leader = cluster_leader(cluster, 0);
+    struct rk_request *request = cluster_request(
+        cluster, RK_OP_LOCK_ACQUIRE, "{\"resource\":\"f\",\"owner\":\"alice\"}");
+    request->forward = false;
+    const struct rk_reply *reply = cluster_answer(
+        cluster, cluster_send(cluster, (uint32_t)(leader + 1) % 3, request), 1000);
+    assert_int_equal(reply->status, RK_ENOTLEADER);
+    assert_memory_equal(reply->leader.data, "127.0.0.1:7500", 14);
+    reply = cluster_answer(cluster, cluster_send(cluster, (uint32_t)leader, request), 1000);
+    assert_true(reply->granted);
+}
+
+static void test_same_id_same_answer(void **state)
+{
+    (void)state;
+    struct rk_request *request = cluster_request(cluster, RK_OP_QUEUE_PUBLISH,
+                                                 "{\"topic\":\"once\",\"data\":\"x\"}");
+    request->client = RK_SLICE_LITERAL("me");
+    request->seq = 1;
+    uint64_t calls[3];
+    for (uint32_t i = 0; i < 3; i++)
+        calls[i] = cluster_send(cluster, i, request);
+    const struct rk_reply *first = cluster_answer(cluster, calls[0], 1000);
+    for (uint32_t i = 1; i < 3; i++) {
+        const struct rk_reply *reply = cluster_answer(cluster, calls[i], 1000);
+        assert_true(rk_slice_is_equal(reply->id, first->id));
+    }
+    const struct rk_reply *reply =
+        cluster_ask(cluster, 0, RK_OP_QUEUE_INFO, "{\"topic\":\"once\"}");
+    assert_int_equal(reply->topic_stats->ready, 1);
+    request->seq = 0;
+    reply = cluster_answer(cluster, cluster_send(cluster, 0, request), 1000);
+    assert_int_equal(reply->status, RK_EINVAL);
+}
+
+static void test_transfer_moves_the_leader(void **state)
+{
+    (void)state;
+    char text[128];
+    int leader = cluster_leader(cluster, 3);
+    int to = (leader + 1) % 3;
+    snprintf(text, sizeof(text), "{\"group\":3,\"to\":\"n%d\"}", to + 1);
+    const struct rk_reply *reply =
+        cluster_ask(cluster, (uint32_t)(leader + 2) % 3, RK_OP_CLUSTER_TRANSFER, text);
+    assert_int_equal(reply->status, RK_OK);
+    cluster_settle(cluster, 1000);
+    assert_int_equal(cluster_leader(cluster, 3), to);
+    /* Placed by hand: it stays. */
+    cluster_run(cluster, 12000);
+    assert_int_equal(cluster_leader(cluster, 3), to);
+}
+
+static void test_all_nodes_agree(void **state)
+{
+    (void)state;
+    cluster_run(cluster, 1000);
+    cluster_check_equal(cluster);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_locks_at_every_node),
+        cmocka_unit_test(test_queue_cycle_at_every_node),
+        cmocka_unit_test(test_put_then_get_elsewhere),
+        cmocka_unit_test(test_position_waits_and_is_checked),
+        cmocka_unit_test(test_bulk_over_groups_keeps_order),
+        cmocka_unit_test(test_lists_are_merged),
+        cmocka_unit_test(test_session_lives_by_keepalive),
+        cmocka_unit_test(test_not_leader_when_not_to_be_forwarded),
+        cmocka_unit_test(test_same_id_same_answer),
+        cmocka_unit_test(test_transfer_moves_the_leader),
+        cmocka_unit_test(test_all_nodes_agree),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,256 @@
+/* Nodes that die, links that break, all of it under load. */
+#include "cluster.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+static struct cluster *cluster;
+
+static int setup(void **state)
+{
+    (void)state;
+    cluster = cluster_new((struct cluster_options){.nodes = 3, .groups = 3});
+    cluster_settle(cluster, 3000);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    cluster_settle(cluster, 5000);
+    cluster_run(cluster, 2000);
+    cluster_check_equal(cluster);
+    cluster_free(cluster);
+    return 0;
+}
+
+#define TAKE(resource, owner) "{\"resource\":\"" resource "\",\"owner\":\"" owner "\"}"
+
+static void test_killed_leader_is_replaced_fast(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t leader = (uint32_t)cluster_leader(cluster, 0);
+        cluster_kill(cluster, leader, RK_MEMFS_CRASH_RANDOM);
+        uint64_t call =
+            cluster_call(cluster, (leader + 1) % 3, RK_OP_LOCK_ACQUIRE, TAKE("r", "a"));
+        uint64_t took = cluster_settle(cluster, 3000);
+        assert_true(took < 500); /* reset and refused: early vote */
+        assert_int_equal(cluster_answer(cluster, call, 1000)->status, RK_OK);
+        cluster_start(cluster, leader);
+        cluster_settle(cluster, 3000);
+        cluster_run(cluster, 1000);
+    }
+}
+
+static void test_silent_leader_is_replaced(void **state)
+{
+    (void)state;
+    uint32_t leader = (uint32_t)cluster_leader(cluster, 0);
+    uint32_t a = (leader + 1) % 3, b = (leader + 2) % 3;
+    assert_true(cluster_ask(cluster, a, RK_OP_LOCK_ACQUIRE, TAKE("r", "a"))->granted);
+    cluster_cut(cluster, leader, a, true);
+    cluster_cut(cluster, leader, b, true);
+    uint64_t read = cluster_call(cluster, leader, RK_OP_LOCK_CHECK, TAKE("r", "a"));
+    uint64_t write = cluster_call(cluster, leader, RK_OP_LOCK_ACQUIRE, TAKE("s", "z"));
+    cluster_run(cluster, 3000);
+    assert_true(cluster_ask(cluster, a, RK_OP_LOCK_RELEASE, TAKE("r", "a"))->released);
+    assert_true(cluster_ask(cluster, b, RK_OP_LOCK_ACQUIRE, TAKE("r", "b"))->granted);
+    /* The cut-off node serves nothing that was true once. */
+    assert_false(cluster_has_answer(cluster, read));
+    assert_false(cluster_has_answer(cluster, write));
+    struct rk_host_status status;
+    rk_host_status(cluster->nodes[leader].host, &status);
+    assert_false(status.has_quorum);
+    cluster_cut(cluster, leader, a, false);
+    cluster_cut(cluster, leader, b, false);
+    assert_false(cluster_answer(cluster, read, 3000)->held);
+    const struct rk_reply *reply = cluster_answer(cluster, write, 3000);
+    assert_true(reply->granted);
+}
+
+static void test_deadline_tells_what_is_known(void **state)
+{
+    (void)state;
+    uint32_t leader = (uint32_t)cluster_leader(cluster, 0);
+    uint32_t a = (leader + 1) % 3, b = (leader + 2) % 3;
+    cluster_cut(cluster, leader, a, true);
+    cluster_cut(cluster, leader, b, true);
+    cluster_cut(cluster, a, b, true);
+    struct rk_request *request =
+        cluster_request(cluster, RK_OP_LOCK_ACQUIRE, TAKE("r", "a"));
+    request->deadline_ms = 5000;
+    uint64_t at_leader = cluster_send(cluster, leader, request);
+    cluster_run(cluster, 3000); /* the others know no leader any more */
+    request->deadline_ms = 1000;
+    uint64_t elsewhere = cluster_send(cluster, a, request);
+    const struct rk_reply *reply = cluster_answer(cluster, elsewhere, 1100);
+    assert_int_equal(reply->status, RK_EUNAVAILABLE);
+    assert_int_equal(reply->outcome, RK_OUTCOME_NOT_DONE);
+    reply = cluster_answer(cluster, at_leader, 3000);
+    assert_int_equal(reply->status, RK_EUNKNOWN);
+    assert_int_equal(reply->outcome, RK_OUTCOME_UNKNOWN);
+    cluster_cut(cluster, leader, a, false);
+    cluster_cut(cluster, leader, b, false);
+    cluster_cut(cluster, a, b, false);
+}
+
+/* Calls flow at all nodes while leaders die; what was answered must be there, once. */
+static void test_nothing_answered_is_lost(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 12, CALLS = 30 };
+    struct rk_random random;
+    char text[128];
+    uint64_t calls[ROUNDS * CALLS];
+    uint32_t count = 0;
+    rk_random_init(&random, 5);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        uint32_t dead = (uint32_t)rk_random_below(&random, 3);
+        for (uint32_t i = 0; i < CALLS; i++) {
+            uint32_t node = (uint32_t)rk_random_below(&random, 3);
+            if (i == CALLS / 2) cluster_kill(cluster, dead, RK_MEMFS_CRASH_RANDOM);
+            if (cluster->nodes[node].host == NULL) node = (node + 1) % 3;
+            snprintf(text, sizeof(text), "{\"topic\":\"t%u\",\"data\":%u}", count % 5,
+                     count);
+            calls[count++] = cluster_call(cluster, node, RK_OP_QUEUE_PUBLISH, text);
+            cluster_run(cluster, rk_random_below(&random, 5));
+        }
+        cluster_run(cluster, 1000);
+        cluster_start(cluster, dead);
+        cluster_run(cluster, 500);
+    }
+    cluster_settle(cluster, 5000);
+    cluster_run(cluster, 12000);
+    bool is_found[ROUNDS * CALLS] = {false};
+    for (uint32_t topic = 0; topic < 5; topic++) {
+        snprintf(text, sizeof(text), "{\"topic\":\"t%u\",\"max\":1000}", topic);
+        const struct rk_reply *reply =
+            cluster_ask(cluster, topic % 3, RK_OP_QUEUE_CONSUME, text);
+        for (uint32_t i = 0; i < reply->message_count; i++) {
+            uint32_t number = 0;
+            struct rk_slice data = reply->messages[i].message.bytes;
+            for (size_t k = 0; k < data.size; k++)
+                number = number * 10 + (data.data[k] - '0');
+            assert_true(number < count);
+            assert_false(is_found[number]);
+            is_found[number] = true;
+        }
+    }
+    uint32_t answered = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        /* A call at a node that died has no answer; all others were sent again. */
+        if (!cluster_has_answer(cluster, calls[i])) continue;
+        const struct rk_reply *reply = cluster_answer(cluster, calls[i], 0);
+        assert_int_equal(reply->status, RK_OK);
+        assert_true(is_found[i]);
+        answered++;
+    }
+    assert_true(answered > count * 3 / 4);
+}
+
+static void test_all_restart_from_disk(void **state)
+{
+    (void)state;
+    char text[128];
+    for (uint32_t i = 0; i < 50; i++) {
+        snprintf(text, sizeof(text), "{\"k\":\"key%u\",\"v\":%u}", i, i);
+        assert_int_equal(cluster_ask(cluster, i % 3, RK_OP_CACHE_PUT, text)->status, RK_OK);
+    }
+    uint64_t fence = cluster_ask(cluster, 0, RK_OP_LOCK_ACQUIRE, TAKE("r", "a"))->fence;
+    for (uint32_t i = 0; i < 3; i++)
+        cluster_kill(cluster, i, RK_MEMFS_CRASH_LOSE_ALL);
+    for (uint32_t i = 0; i < 3; i++)
+        cluster_start(cluster, i);
+    cluster_settle(cluster, 4000);
+    for (uint32_t i = 0; i < 50; i++) {
+        snprintf(text, sizeof(text), "{\"k\":\"key%u\"}", i);
+        assert_true(cluster_ask(cluster, i % 3, RK_OP_CACHE_GET, text)->found);
+    }
+    assert_true(cluster_ask(cluster, 1, RK_OP_LOCK_CHECK, TAKE("r", "a"))->held);
+    assert_true(cluster_ask(cluster, 1, RK_OP_LOCK_RELEASE, TAKE("r", "a"))->released);
+    assert_true(cluster_ask(cluster, 2, RK_OP_LOCK_ACQUIRE, TAKE("r", "b"))->fence > fence);
+}
+
+static void test_graceful_stop_hands_over(void **state)
+{
+    (void)state;
+    uint32_t leader = (uint32_t)cluster_leader(cluster, 0);
+    rk_host_stop(cluster->nodes[leader].host);
+    uint64_t began = cluster->now_ms;
+    while (!rk_host_is_idle(cluster->nodes[leader].host))
+        cluster_step(cluster);
+    assert_true(cluster->now_ms - began < 500);
+    for (uint32_t group = 0; group <= 3; group++)
+        assert_int_not_equal(cluster_leader(cluster, group), leader);
+    cluster_kill(cluster, leader, RK_MEMFS_CRASH_KEEP_ALL);
+    assert_true(cluster_settle(cluster, 1000) < 100);
+    cluster_start(cluster, leader);
+}
+
+static void test_leaders_return_to_their_nodes(void **state)
+{
+    (void)state;
+    cluster_kill(cluster, 1, RK_MEMFS_CRASH_KEEP_ALL);
+    cluster_settle(cluster, 3000);
+    cluster_start(cluster, 1);
+    cluster_run(cluster, 12000);
+    uint32_t led[3] = {0};
+    for (uint32_t group = 0; group <= 3; group++) {
+        int leader = cluster_leader(cluster, group);
+        assert_true(leader >= 0);
+        led[leader]++;
+    }
+    assert_true(led[0] == 2 && led[1] == 1 && led[2] == 1);
+}
+
+static void test_node_with_wrong_clock_does_not_lead(void **state)
+{
+    (void)state;
+    uint32_t leader = (uint32_t)cluster_leader(cluster, 0);
+    cluster->nodes[leader].wall_lead_ms = 60000;
+    cluster_run(cluster, 10000);
+    for (uint32_t group = 0; group <= 3; group++)
+        assert_int_not_equal(cluster_leader(cluster, group), leader);
+    assert_true(cluster_ask(cluster, leader, RK_OP_LOCK_ACQUIRE, TAKE("r", "a"))->granted);
+    cluster->nodes[leader].wall_lead_ms = 0;
+    cluster_run(cluster, 10000);
+}
+
+static void test_failed_disk_ends_the_node(void **state)
+{
+    (void)state;
+    uint32_t leader = (uint32_t)cluster_leader(cluster, 0);
+    struct node *node = &cluster->nodes[leader];
+    node->is_chatty = true;
+    rk_memfs_fail_at(node->disk, rk_memfs_op_count(node->disk) + 1, RK_EIO, true);
+    uint64_t call = cluster_call(cluster, leader, RK_OP_LOCK_ACQUIRE, TAKE("r", "a"));
+    cluster_run(cluster, 100);
+    assert_false(cluster_has_answer(cluster, call));
+    assert_non_null(strstr(node->fatal, "io"));
+    rk_memfs_fail_at(node->disk, 0, RK_OK, false);
+    cluster_kill(cluster, leader, RK_MEMFS_CRASH_LOSE_ALL);
+    cluster_settle(cluster, 3000);
+    cluster_start(cluster, leader);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_killed_leader_is_replaced_fast),
+        TEST(test_silent_leader_is_replaced),
+        TEST(test_deadline_tells_what_is_known),
+        TEST(test_nothing_answered_is_lost),
+        TEST(test_all_restart_from_disk),
+        TEST(test_graceful_stop_hands_over),
+        TEST(test_leaders_return_to_their_nodes),
+        TEST(test_node_with_wrong_clock_does_not_lead),
+        TEST(test_failed_disk_ends_the_node),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,157 @@
+/* Snapshots taken, found again at a restart, and sent to followers that lag. */
+#include "cluster.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static void put_some(struct cluster *cluster, uint32_t node, uint32_t from, uint32_t to)
+{
+    char text[256];
+    for (uint32_t i = from; i < to; i++) {
+        snprintf(text, sizeof(text), "{\"k\":\"key%u\",\"v\":\"%0100u\"}", i % 300, i);
+        uint64_t call = cluster_call(cluster, node, RK_OP_CACHE_PUT, text);
+        if (i % 20 == 19) cluster_answer(cluster, call, 2000);
+    }
+    cluster_run(cluster, 200);
+}
+
+static struct cluster *open_cluster(void)
+{
+    struct cluster *cluster = cluster_new(
+        (struct cluster_options){.nodes = 3, .groups = 2, .snapshot_bytes = 16384});
+    cluster_settle(cluster, 3000);
+    return cluster;
+}
+
+static void test_snapshots_bound_the_log(void **state)
+{
+    (void)state;
+    struct cluster *cluster = open_cluster();
+    put_some(cluster, 0, 0, 2000);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_true(rk_host_metrics(cluster->nodes[i].host)->snapshots > 5);
+        struct rk_host_status status;
+        rk_host_status(cluster->nodes[i].host, &status);
+        for (uint32_t group = 1; group <= 2; group++)
+            assert_true(status.groups[group].last_index - status.groups[group].first_index <
+                        400);
+    }
+    for (uint32_t i = 0; i < 3; i++)
+        cluster_kill(cluster, i, RK_MEMFS_CRASH_RANDOM);
+    for (uint32_t i = 0; i < 3; i++)
+        cluster_start(cluster, i);
+    cluster_settle(cluster, 4000);
+    char text[64], value[128];
+    for (uint32_t i = 0; i < 300; i += 17) {
+        snprintf(text, sizeof(text), "{\"k\":\"key%u\"}", i);
+        const struct rk_reply *reply = cluster_ask(cluster, i % 3, RK_OP_CACHE_GET, text);
+        assert_true(reply->found);
+        uint32_t last = i < 200 ? 1800 + i : 1500 + i;
+        snprintf(value, sizeof(value), "\"%0100u\"", last);
+        assert_memory_equal(reply->value.bytes.data, value, 102);
+    }
+    cluster_run(cluster, 1000);
+    cluster_check_equal(cluster);
+    cluster_free(cluster);
+}
+
+static void test_lagging_follower_gets_a_snapshot(void **state)
+{
+    (void)state;
+    struct cluster *cluster = open_cluster();
+    put_some(cluster, 0, 0, 100);
+    cluster_kill(cluster, 2, RK_MEMFS_CRASH_RANDOM);
+    cluster_settle(cluster, 3000);
+    put_some(cluster, 0, 100, 2000);
+    cluster_start(cluster, 2);
+    cluster_settle(cluster, 3000);
+    put_some(cluster, 1, 2000, 2300);
+    cluster_run(cluster, 3000);
+    cluster_check_equal(cluster);
+    uint64_t sent = rk_host_metrics(cluster->nodes[0].host)->snapshots_sent +
+                    rk_host_metrics(cluster->nodes[1].host)->snapshots_sent;
+    assert_true(sent >= 2);
+    /* It can lead with what it installed. */
+    assert_int_equal(
+        cluster_ask(cluster, 0, RK_OP_CLUSTER_TRANSFER, "{\"group\":1,\"to\":\"n3\"}")
+            ->status,
+        RK_OK);
+    put_some(cluster, 2, 2300, 2500);
+    /* And find it again after a crash. */
+    cluster_kill(cluster, 2, RK_MEMFS_CRASH_RANDOM);
+    cluster_start(cluster, 2);
+    cluster_settle(cluster, 4000);
+    cluster_run(cluster, 1000);
+    cluster_check_equal(cluster);
+    cluster_free(cluster);
+}
+
+static void test_sending_survives_broken_links(void **state)
+{
+    (void)state;
+    struct cluster *cluster = open_cluster();
+    char *text = malloc(200100);
+    int at = snprintf(text, 200100, "{\"k\":\"big\",\"v\":\"");
+    memset(text + at, 'x', 200000);
+    snprintf(text + at + 200000, 8, "\"}");
+    cluster_kill(cluster, 2, RK_MEMFS_CRASH_KEEP_ALL);
+    cluster_settle(cluster, 3000);
+    for (char key = 'a'; key < 'p'; key++) {
+        text[6] = key; /* fifteen of 200 kB: several windows of chunks */
+        assert_int_equal(cluster_ask(cluster, 0, RK_OP_CACHE_PUT, text)->status, RK_OK);
+    }
+    cluster_run(cluster, 500);
+    cluster_start(cluster, 2);
+    for (uint32_t i = 0; i < 20; i++) {
+        cluster_run(cluster, 3 + i);
+        cluster_cut(cluster, 0, 2, true);
+        cluster_cut(cluster, 1, 2, true);
+        cluster_run(cluster, 5);
+        cluster_cut(cluster, 0, 2, false);
+        cluster_cut(cluster, 1, 2, false);
+    }
+    cluster_run(cluster, 25000);
+    cluster_check_equal(cluster);
+    free(text);
+    cluster_free(cluster);
+}
+
+static void test_crash_at_every_turn_of_a_snapshot(void **state)
+{
+    (void)state;
+    struct cluster *cluster = open_cluster();
+    for (uint32_t i = 0; i < 25; i++) {
+        struct node *node = &cluster->nodes[i % 3];
+        node->is_chatty = true;
+        rk_memfs_crash_at(node->disk, rk_memfs_op_count(node->disk) + 3 + i * 3);
+        put_some(cluster, (i + 1) % 3, i * 200, i * 200 + 200);
+        if (rk_memfs_is_down(node->disk)) {
+            rk_memfs_crash_at(node->disk, 0);
+            rk_memfs_restart(node->disk, RK_MEMFS_CRASH_RANDOM);
+        }
+        rk_memfs_crash_at(node->disk, 0);
+        cluster_kill(cluster, i % 3, RK_MEMFS_CRASH_RANDOM);
+        cluster_settle(cluster, 4000);
+        node->is_chatty = false;
+        cluster_start(cluster, i % 3);
+        cluster_settle(cluster, 4000);
+    }
+    cluster_run(cluster, 5000);
+    cluster_check_equal(cluster);
+    cluster_free(cluster);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_snapshots_bound_the_log),
+        cmocka_unit_test(test_lagging_follower_gets_a_snapshot),
+        cmocka_unit_test(test_sending_survives_broken_links),
+        cmocka_unit_test(test_crash_at_every_turn_of_a_snapshot),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
