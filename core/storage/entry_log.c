@@ -358,6 +358,12 @@ void rk_entry_log_begin(struct rk_entry_log *log, uint64_t index, uint64_t term)
     log->base_term = term;
 }
 
+void rk_entry_log_cut_below(struct rk_entry_log *log, uint64_t from)
+{
+    rk_entry_log_begin(log, from - 1, 0);
+    cut_add(log, (struct cut){RK_WAL_TRUNCATE, from, from});
+}
+
 void rk_entry_log_set_base_term(struct rk_entry_log *log, uint64_t term)
 {
     log->base_term = term;

@@ -48,16 +48,18 @@ struct rk_snapshot_block {
 };
 
 struct rk_snapshot_encoder {
-    struct rk_buf block; /* being filled */
-    uint64_t block_number;
+    struct rk_buf bytes;  /* sealed blocks, then the open one */
+    size_t open_at;       /* where the open block begins in bytes, if there is one */
+    uint32_t block_count; /* sealed */
+    uint32_t open_records;
+    uint32_t chain; /* CRC of the last sealed block: a block fits only at its place */
     uint64_t record_count;
-    uint64_t byte_count;
-    uint32_t chain; /* CRC of all before: a block fits only at its place in its file */
-    uint32_t block_records;
+    uint64_t record_bytes;
+    bool has_open;
     bool is_finished;
 };
 
-/* Starts with a block that holds the header. conf is copied. RK_ENOMEM; RK_ESIZE. */
+/* Begins with a block that holds the header. conf is copied. RK_ENOMEM; RK_ESIZE. */
 RK_MUST_CHECK enum rk_status
 rk_snapshot_encoder_init(struct rk_snapshot_encoder *encoder,
                          const struct rk_snapshot_header *header);

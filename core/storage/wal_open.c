@@ -209,7 +209,7 @@ static enum rk_status replay(struct recovery *recovery, const struct rk_wal_reco
         if (record->index > base)
             rk_entry_log_truncate(log, record->index);
         else
-            rk_entry_log_begin(log, record->index - 1, 0);
+            rk_entry_log_cut_below(log, record->index);
         return RK_OK;
     case RK_WAL_COMPACT:
         if (record->index > rk_entry_log_last(log))

@@ -222,25 +222,12 @@ static void random_change(struct driver *driver)
     }
 }
 
-/* What a host does that is told to free log space. */
-static void make_space(struct driver *driver)
-{
-    uint32_t g = driver->space.group;
-    struct model_group *model = &driver->pending->groups[g];
-    uint64_t index = driver->space.index;
-    if (index > model->last) index = model->last;
-    if (index < model->first) return;
-    if (model->hard.commit < index)
-        driver_hard(driver, g, (struct rk_raft_hard_state){model->hard.term + 1, 0, index});
-    driver_snapshot(driver, g, index);
-}
-
 enum rk_status driver_step(struct driver *driver)
 {
     uint64_t count = 1 + below(driver, 4);
     for (uint64_t i = 0; i < count; i++)
         random_change(driver);
-    if (driver->is_compacting && driver->space.is_over) make_space(driver);
+    if (driver->is_compacting && driver->space.is_over) driver_make_space(driver);
     enum rk_status status = driver_write(driver);
     bool is_more = true;
     bool is_idle = below(driver, 8) == 0;
@@ -321,4 +308,16 @@ void driver_check(struct driver *driver, bool may_be_pending)
         fail_msg("found is not what was acknowledged (%s), nor what was under way (%s)",
                  what, other);
     *driver->durable = *driver->pending;
+}
+
+void driver_make_space(struct driver *driver)
+{
+    uint32_t g = driver->space.group;
+    struct model_group *model = &driver->pending->groups[g];
+    uint64_t index = driver->space.index;
+    if (index > model->last) index = model->last;
+    if (index < model->first) return;
+    if (model->hard.commit < index)
+        driver_hard(driver, g, (struct rk_raft_hard_state){model->hard.term + 1, 0, index});
+    driver_snapshot(driver, g, index);
 }

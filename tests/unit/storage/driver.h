@@ -70,4 +70,6 @@ void driver_snapshot(struct driver *driver, uint32_t group, uint64_t index);
 void driver_hard(struct driver *driver, uint32_t group, struct rk_raft_hard_state hard);
 void driver_install(struct driver *driver, uint32_t group, uint64_t index, uint64_t term);
 enum rk_status driver_write(struct driver *driver);
+/* What a host does that is told to free log space (driver->space). */
+void driver_make_space(struct driver *driver);
 #endif

@@ -30,13 +30,6 @@ static uint64_t count_ops(uint64_t seed)
     for (int i = 0; i < STEPS; i++)
         assert_int_equal(driver_step(&driver), RK_OK);
     uint64_t count = rk_memfs_op_count(driver.memfs);
-    if (getenv("RK_VERBOSE") != NULL) {
-        struct rk_wal_stats st;
-        rk_wal_stats(driver.wal, &st);
-        print_message("ops %lu opened %lu recycled %lu idle %lu stalls %lu\n", count,
-                      st.segments_opened, st.segments_recycled, st.idle_batches,
-                      st.fill_stalls);
-    }
     driver_fini(&driver);
     return count;
 }
