@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LINE_ITEMS_MAX 16
+
 rukun_client *cli_client(struct cli *cli, int *code)
 {
     if (cli->client != NULL) return cli->client;
@@ -189,7 +191,10 @@ void cli_print(const struct cli *cli, const char *json, size_t size)
     {
         if (json_is_array(value) && json_is_object(json_array_get(value, 0))) continue;
         printf("%-16s ", key);
-        print_cell(value, 0);
+        if (json_is_array(value) && json_array_size(value) > LINE_ITEMS_MAX)
+            printf("%zu of them, see -o json", json_array_size(value));
+        else
+            print_cell(value, 0);
         printf("\n");
     }
     json_object_foreach(answer, key, value)

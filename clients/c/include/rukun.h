@@ -117,6 +117,9 @@ typedef struct rukun_options {
     const char *token;       /* NULL: RUKUN_TOKEN, else none */
     uint64_t session_ttl_ms; /* 10000; 1000 to 3600000 */
     uint64_t deadline_ms;    /* of a call without a wait: 10000; 1 to 600000 */
+    rukun_encoding values;   /* the form in which values that are no raw bytes are handed
+                              * out: RUKUN_JSON, or RUKUN_MSGPACK. What JSON cannot
+                              * express comes as RUKUN_MSGPACK all the same */
     int forward;             /* 1; 0: nodes must not forward (tests) */
     /* Asked every 50 ms while a call blocks, from the blocked thread; not 0: the call
      * is cancelled and returns RUKUN_ECANCELLED. May be NULL. */

@@ -115,6 +115,8 @@ rukun_status rukun_cache_get(rukun_value **out, rukun_client *client, const char
     struct rk_reply reply;
     struct rk_call *call = NULL;
     status = rk_call_run(&call, client, &request, 0, &arena, &reply, err);
+    if (status == RK_OK && reply.found)
+        status = rk_call_value(client, &reply.value, &arena);
     if (status == RK_OK && reply.found) {
         rukun_value *value = rk_calloc(1, sizeof(*value));
         if (value == NULL) {

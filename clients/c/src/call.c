@@ -207,6 +207,18 @@ enum rk_status rk_call_decode(struct rk_call *call, struct rk_arena *arena,
     return status;
 }
 
+enum rk_status rk_call_value(const struct rukun_client *client, struct rk_value *value,
+                             struct rk_arena *arena)
+{
+    bool is_document =
+        value->encoding == RK_ENCODING_JSON || value->encoding == RK_ENCODING_MSGPACK;
+    if (!is_document || value->encoding == client->values) return RK_OK;
+    struct rk_value converted;
+    enum rk_status status = rk_value_convert(&converted, *value, client->values, arena);
+    if (status == RK_OK) *value = converted;
+    return status == RK_ECONVERT ? RK_OK : status;
+}
+
 enum rk_status rk_error_of_reply(rukun_error *err, const struct rk_call *call,
                                  const struct rk_reply *reply)
 {

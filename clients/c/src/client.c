@@ -49,6 +49,7 @@ void rukun_options_init(rukun_options *opts)
     opts->session_ttl_ms = 10000;
     opts->deadline_ms = 10000;
     opts->forward = 1;
+    opts->values = RUKUN_JSON;
 }
 
 enum rk_status rk_error_set(rukun_error *err, enum rk_status status, const char *format,
@@ -180,6 +181,10 @@ static enum rk_status options_take(struct rukun_client *client, const rukun_opti
                             (unsigned long long)opts->deadline_ms, RK_DEADLINE_MAX_MS);
     client->session_ttl_ms = opts->session_ttl_ms;
     client->default_deadline_ms = opts->deadline_ms;
+    if (opts->values != RUKUN_JSON && opts->values != RUKUN_MSGPACK)
+        return rk_error_set(err, RK_ERANGE, "values: %d is neither JSON nor msgpack",
+                            (int)opts->values);
+    client->values = (enum rk_encoding)opts->values;
     client->is_forwarding = opts->forward != 0;
     client->interrupted = opts->interrupted;
     client->interrupted_context = opts->context;

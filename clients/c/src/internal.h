@@ -153,6 +153,7 @@ struct rukun_client {
     uint64_t session_ttl_ms;
     uint64_t default_deadline_ms;
     bool is_forwarding;
+    enum rk_encoding values; /* the form in which callers want them */
     int (*interrupted)(void *context);
     void *interrupted_context;
 
@@ -233,6 +234,9 @@ enum rk_status rk_call_run(struct rk_call **out, struct rukun_client *client,
                            rukun_error *err);
 enum rk_status rk_call_decode(struct rk_call *call, struct rk_arena *arena,
                               struct rk_reply *reply);
+/* *value in the form that the client's callers want, where it has that form. RK_ENOMEM. */
+enum rk_status rk_call_value(const struct rukun_client *client, struct rk_value *value,
+                             struct rk_arena *arena);
 enum rk_status rk_error_of_reply(rukun_error *err, const struct rk_call *call,
                                  const struct rk_reply *reply);
 enum rk_status rk_error_set(rukun_error *err, enum rk_status status, const char *format,

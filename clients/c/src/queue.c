@@ -159,12 +159,14 @@ static enum rk_status deliveries_take(rukun_deliveries **out, struct rk_call *ca
         rk_calloc(1, sizeof(*deliveries) + count * sizeof(deliveries->items[0]));
     if (deliveries == NULL) return RK_ENOMEM;
     for (size_t i = 0; i < count; i++) {
-        const struct rk_delivery_out *from = &reply->messages[i];
+        struct rk_delivery_out *from = &reply->messages[i];
         struct delivery *to = &deliveries->items[i];
-        if (id_copy(to->id, from->id) != RK_OK ||
-            id_copy(to->message_id, from->message_id) != RK_OK) {
+        enum rk_status status = rk_call_value(call->client, &from->message, arena);
+        if (status == RK_OK) status = id_copy(to->id, from->id);
+        if (status == RK_OK) status = id_copy(to->message_id, from->message_id);
+        if (status != RK_OK) {
             rk_free(deliveries);
-            return RK_EPROTO;
+            return status;
         }
         to->data = from->message.bytes;
         to->encoding = (rukun_encoding)from->message.encoding;
