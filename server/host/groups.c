@@ -393,6 +393,18 @@ bool rk_group_run(struct rk_group *group)
     return rk_group_receive_run(group) || has_run;
 }
 
+void rk_group_appended(struct rk_group *group, uint64_t *number)
+{
+    uint64_t done = *number;
+    if (done == 0) return;
+    *number = 0;
+    enum rk_status status = rk_raft_persisted(group->raft, done);
+    if (status == RK_ENOMEM && group->collecting == 0) group->collecting = done; /* again */
+    if (status != RK_OK && status != RK_ENOMEM)
+        rk_host_fatal(group->host, status, "group %u: raft refuses what is durable: %s",
+                      group->id, rk_status_text(status));
+}
+
 void rk_group_written(struct rk_group *group)
 {
     struct rk_host *host = group->host;
@@ -402,11 +414,11 @@ void rk_group_written(struct rk_group *group)
     do
         status = rk_entry_log_stored(group->log, host->writing);
     while (status == RK_ENOMEM && ++tries < 3);
-    if (status == RK_OK) status = rk_raft_persisted(group->raft, group->writing);
-    if (status != RK_OK && status != RK_ENOMEM)
+    if (status != RK_OK)
         rk_host_fatal(host, status, "group %u: places of written entries are lost: %s",
                       group->id, rk_status_text(status));
-    group->writing = 0;
+    else
+        rk_group_appended(group, &group->writing);
 }
 
 void rk_group_receive(struct rk_group *group, struct rk_member *from, struct rk_slice bytes)

@@ -384,10 +384,19 @@ static void batch_hand_over(struct rk_host *host)
     host->io.write(host->io.context, host->wal, host->writing);
 }
 
+/* An append may hold nothing but messages that wait for what is durable already. */
+static void empty_appends_done(struct rk_host *host)
+{
+    if (host->writing != NULL || !rk_wal_batch_is_empty(host->filling)) return;
+    for (uint32_t id = 0; id <= host->group_count; id++)
+        rk_group_appended(host->groups[id], &host->groups[id]->collecting);
+}
+
 /* One pass over all groups; true if a further one may find something. */
 static bool pass(struct rk_host *host)
 {
     bool has_worked = false;
+    empty_appends_done(host);
     for (uint32_t id = 0; id <= host->group_count && !host->is_dead; id++) {
         struct rk_group *group = host->groups[id];
         rk_group_dispatch(group);

@@ -435,6 +435,8 @@ void rk_group_tick(struct rk_group *group);
 /* Runs readies; true if it did something. */
 bool rk_group_run(struct rk_group *group);
 void rk_group_written(struct rk_group *group);
+/* Tells raft that its append is durable and clears *number; nothing if it is 0. */
+void rk_group_appended(struct rk_group *group, uint64_t *number);
 /* Gives the encoded proposals to raft. */
 void rk_group_propose(struct rk_group *group);
 void rk_group_receive(struct rk_group *group, struct rk_member *from,

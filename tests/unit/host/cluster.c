@@ -273,10 +273,30 @@ static bool is_settled(struct cluster *cluster)
     return true;
 }
 
+static void print_state(struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < cluster->count; i++) {
+        struct rk_host_status status;
+        if (cluster->nodes[i].host == NULL) continue;
+        rk_host_status(cluster->nodes[i].host, &status);
+        for (uint32_t group = 0; group < status.group_count; group++) {
+            const struct rk_host_group_status *at = &status.groups[group];
+            printf(
+                "%s %s group %u: %s of term %llu led by %s, log %llu..%llu, commit %llu, "
+                "applied %llu\n",
+                cluster->nodes[i].name, status.state, group, at->role,
+                (unsigned long long)at->term, at->leader,
+                (unsigned long long)at->first_index, (unsigned long long)at->last_index,
+                (unsigned long long)at->commit, (unsigned long long)at->applied);
+        }
+    }
+}
+
 uint64_t cluster_settle(struct cluster *cluster, uint64_t max_ms)
 {
     uint64_t began = cluster->now_ms;
     while (!is_settled(cluster)) {
+        if (cluster->now_ms - began > max_ms) print_state(cluster);
         if (cluster->now_ms - began > max_ms)
             fail_msg("no leaders after %u ms", (unsigned)max_ms);
         cluster_run(cluster, 10);
