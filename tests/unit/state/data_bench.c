@@ -24,6 +24,7 @@ static void on_reply(void *context, struct rk_slice client, uint64_t seq,
         RK_ASSERT(status == RK_OK || status == RK_ENOMEM);
     }
     rk_buf_fini(&buf);
+    bench->is_broken = bench->is_broken || !bench->has_reply;
 }
 
 static void copy_text(char *out, struct rk_slice slice)
@@ -145,7 +146,10 @@ static void fire(struct bench *bench)
 {
     struct rk_buf buf;
     rk_buf_init(&buf);
-    while (rk_machine_due(bench->machine, bench->now, 100, &buf) != 0) {
+    while (!bench->is_broken &&
+           rk_machine_due(bench->machine, bench->now, 100, &buf) != 0) {
+        bench->is_broken = rk_buf_check(&buf) != RK_OK;
+        if (bench->is_broken) break;
         apply_as(bench, rk_buf_slice(&buf), RK_SLICE_EMPTY, 0, 0);
         rk_buf_reset(&buf);
     }
@@ -157,7 +161,7 @@ void bench_pass(struct bench *bench, uint64_t ms)
     uint64_t until = bench->now + ms;
     for (;;) {
         uint64_t due = rk_machine_next_due(bench->machine);
-        if (due > until) break;
+        if (due > until || bench->is_broken) break;
         if (due > bench->now) bench->now = due;
         fire(bench);
     }
