@@ -178,11 +178,12 @@ void rk_raft_flush_appends(struct rk_raft *raft)
 {
     if (!raft->is_append_due || raft->role != RK_RAFT_LEADER) return;
     raft->is_append_due = false;
-    broadcast_now(raft);
     for (uint32_t i = 0; i < raft->tracker.count; i++) {
-        uint64_t id = raft->tracker.peers[i].id;
-        while (id != raft->id && rk_raft_send_append(raft, id, false))
-            ;
+        struct rk_raft_peer *peer = &raft->tracker.peers[i];
+        if (peer->id == raft->id) continue;
+        bool is_empty_sent = rk_raft_peer_can_bump(peer, raft->log.committed);
+        while (rk_raft_send_append(raft, peer->id, is_empty_sent))
+            is_empty_sent = false;
     }
 }
 
@@ -269,7 +270,10 @@ static void handle_append_resp(struct rk_raft *raft, struct rk_raft_peer *peer,
         if (raft->options.is_eager) rk_raft_reads_flush(raft);
         rk_raft_broadcast_append(raft);
     } else if (!is_self && rk_raft_peer_can_bump(peer, raft->log.committed)) {
-        (void)rk_raft_send_append(raft, id, true);
+        if (raft->options.is_eager)
+            (void)rk_raft_send_append(raft, id, true);
+        else
+            raft->is_append_due = true;
     }
     /* The answer may have opened the window for more than one append. */
     while (!is_self && rk_raft_send_append(raft, id, false))
