@@ -195,6 +195,7 @@ static enum rk_status step_add(struct rk_memfs *memfs, const char *path,
 
 static bool is_in_dir(const char *path, const char *dir)
 {
+    if (strcmp(dir, ".") == 0) return strchr(path, '/') == NULL;
     size_t size = strlen(dir);
     while (size > 0 && dir[size - 1] == '/')
         size--;
