@@ -170,8 +170,7 @@ static void test_golden_replies(void **state)
           .edges = &edge,
           .edge_count = 1,
           .text = "cycle"},
-         "010a118080808080"
-         "1101016101720162056379636c65"},
+         "010a1180808080c01001016101720162056379636c65"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct rk_buf buf;
