@@ -39,7 +39,7 @@ struct model {
     int queues[2][KEYS]; /* keys, oldest first */
     int counts[2];
     uint64_t evicted, expired;
-    char names[KEYS][8];
+    char names[KEYS][16];
     char value[VALUE_MAX + 1];
 };
 
