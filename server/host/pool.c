@@ -216,6 +216,7 @@ void rk_call_free(struct rk_call *call)
 
 void rk_host_calls_free(struct rk_host *host)
 {
+    rk_heap_fini(&host->timers); /* it marks its members */
     for (uint32_t i = 0; i < host->call_slot_count; i++) {
         struct rk_call *call = host->call_slots[i];
         if (call->state == RK_CALL_GATHER) rk_gather_free(call->gather);
@@ -227,7 +228,6 @@ void rk_host_calls_free(struct rk_host *host)
     rk_free(host->call_slots);
     rk_free(host->lanes);
     rk_map_fini(&host->numbers);
-    rk_heap_fini(&host->timers);
     host->call_slot_count = host->lane_count = 0;
 }
 

@@ -19,7 +19,7 @@ struct node {
     struct rk_wal *wal;
     struct rk_wal_batch *batch; /* at the disk */
     uint64_t batch_done_ms;
-    char name[8];
+    char name[16];
     char fatal[256];
     bool is_chatty;
     uint64_t wipes;
