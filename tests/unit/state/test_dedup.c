@@ -233,6 +233,46 @@ static void test_answers_of_a_client_are_bounded(void **state)
     world_close(world);
 }
 
+static void last_status(void *context, struct rk_slice client, uint64_t seq,
+                        const struct rk_reply *reply)
+{
+    (void)client;
+    (void)seq;
+    *(enum rk_status *)context = reply->status;
+}
+
+static void test_clients_are_bounded_and_none_is_forgotten(void **state)
+{
+    (void)state;
+    struct rk_machine_options options = {.struct_size = sizeof(options)};
+    struct rk_machine *machine = NULL;
+    assert_int_equal(rk_machine_new(&machine, &options), RK_OK);
+    struct rk_request request = ask_named(RK_OP_LOCK_RELEASE, "r", "a", 0);
+    struct rk_buf inner, outer;
+    rk_buf_init(&inner);
+    rk_buf_init(&outer);
+    rk_request_encode(&inner, &request);
+    enum rk_status status = RK_OK;
+    struct rk_machine_output output = {&status, last_status, NULL, NULL};
+    for (uint64_t i = 1; i <= RK_CLIENTS_MAX + 2; i++) {
+        uint8_t name[8];
+        rk_put_u64(name,
+                   i <= RK_CLIENTS_MAX + 1 ? i : 1); /* one too many, then the first */
+        struct rk_command command = {.client = rk_slice_of(name, sizeof(name)),
+                                     .seq = i <= RK_CLIENTS_MAX + 1 ? 1 : 2,
+                                     .stamp_ms = START_MS,
+                                     .request = rk_buf_slice(&inner)};
+        rk_buf_reset(&outer);
+        rk_command_encode(&outer, &command);
+        assert_int_equal(rk_machine_apply(machine, i, rk_buf_slice(&outer), &output),
+                         RK_OK);
+        assert_int_equal(status, i == RK_CLIENTS_MAX + 1 ? RK_EBUSY : RK_ENOTOWNER);
+    }
+    rk_buf_fini(&inner);
+    rk_buf_fini(&outer);
+    rk_machine_free(machine);
+}
+
 static void test_an_idle_client_is_forgotten(void **state)
 {
     (void)state;
@@ -285,6 +325,7 @@ int main(void)
         cmocka_unit_test(test_acknowledging_a_wait_gives_it_up),
         cmocka_unit_test(test_a_late_request_is_dropped),
         cmocka_unit_test(test_answers_of_a_client_are_bounded),
+        cmocka_unit_test(test_clients_are_bounded_and_none_is_forgotten),
         cmocka_unit_test(test_an_idle_client_is_forgotten),
         cmocka_unit_test(test_seq_zero_is_refused),
     };

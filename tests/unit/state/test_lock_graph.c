@@ -118,6 +118,23 @@ static void test_waiters_before_count(void **state)
     world_close(world);
 }
 
+static void test_shared_waiters_do_not_wait_for_each_other(void **state)
+{
+    (void)state;
+    struct world *world = world_open();
+    take(world, "a", "alice", RK_MODE_EXCLUSIVE);
+    take(world, "c", "carol", RK_MODE_EXCLUSIVE);
+    uint64_t bob =
+        want_both(world, "a", RK_MODE_SHARED, "c", RK_MODE_EXCLUSIVE, "bob", 60000);
+    uint64_t carol = want(world, "a", "carol", RK_MODE_SHARED, 0);
+    assert_true(told(world, "carol", carol)->is_pending);
+    assert_int_equal(release(world, "a", "alice"), RK_OK);
+    assert_true(told(world, "carol", carol)->reply.granted); /* past bob, who waits for c */
+    assert_int_equal(release(world, "c", "carol"), RK_OK);
+    assert_true(told(world, "bob", bob)->reply.granted);
+    world_close(world);
+}
+
 static void test_several_cycles_at_once(void **state)
 {
     (void)state;
@@ -318,6 +335,7 @@ int main(void)
         cmocka_unit_test(test_two_owners_two_locks),
         cmocka_unit_test(test_lowest_priority_is_the_victim),
         cmocka_unit_test(test_waiters_before_count),
+        cmocka_unit_test(test_shared_waiters_do_not_wait_for_each_other),
         cmocka_unit_test(test_several_cycles_at_once),
         cmocka_unit_test(test_no_false_alarm),
         cmocka_unit_test(test_upgrade_of_the_only_holder),
