@@ -61,13 +61,13 @@ struct rk_terms {
 
 /* A grant's part in one lock. */
 struct rk_hold {
-    struct rk_list link;     /* of the lock */
-    struct rk_map_node node; /* by lock and owner's name: the first of that name */
-    struct rk_hold *next;    /* of the same name, in another session */
+    struct rk_list link;      /* of the lock */
+    struct rk_map_node node;  /* by lock and owner's name: the first of that name */
+    struct rk_hold *previous; /* of the same name, in another session; NULL: in the map */
+    struct rk_hold *next;
     struct rk_grant *grant;
     struct rk_lock *lock;
     uint8_t mode;
-    bool is_first; /* stands in the map */
 };
 
 struct rk_grant {

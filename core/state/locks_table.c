@@ -158,45 +158,41 @@ struct rk_hold *rk_hold_first(const struct rk_machine *machine, const struct rk_
 struct rk_hold *rk_hold_of(const struct rk_machine *machine, const struct rk_lock *lock,
                            const struct rk_owner *owner)
 {
+    if (rk_list_is_empty(&owner->grants)) return NULL;
     struct rk_hold *hold = rk_hold_first(machine, lock, owner->name);
     while (hold != NULL && hold->grant->owner != owner)
         hold = hold->next;
     return hold;
 }
 
-/* Into the map, or behind the others of the same name. */
+/* Into the map, or behind the one of the same name that is there. */
 static enum rk_status index_hold(struct rk_machine *machine, struct rk_hold *hold,
                                  uint8_t *key)
 {
     struct rk_slice owner = hold->grant->owner->name;
-    struct rk_hold *last = rk_hold_first(machine, hold->lock, owner);
+    struct rk_hold *first = rk_hold_first(machine, hold->lock, owner);
     write_key(key, hold->lock->object.id, owner);
     hold->node.key = rk_slice_of(key, NUMBER_SIZE + owner.size);
-    if (last == NULL) {
-        hold->is_first = true;
-        return rk_map_insert(&machine->locks->holds, &hold->node);
-    }
-    while (last->next != NULL)
-        last = last->next;
-    last->next = hold;
+    if (first == NULL) return rk_map_insert(&machine->locks->holds, &hold->node);
+    hold->previous = first;
+    hold->next = first->next;
+    if (first->next != NULL) first->next->previous = hold;
+    first->next = hold;
     return RK_OK;
 }
 
 static void unindex_hold(struct rk_machine *machine, struct rk_hold *hold)
 {
     struct rk_hold *next = hold->next;
-    if (hold->is_first) {
-        rk_map_remove(&machine->locks->holds, &hold->node);
-        if (next == NULL) return;
-        next->is_first = true;
-        enum rk_status status = rk_map_insert(&machine->locks->holds, &next->node);
-        RK_ASSERT(status == RK_OK); /* in the place just left: the map does not grow */
+    if (next != NULL) next->previous = hold->previous;
+    if (hold->previous != NULL) {
+        hold->previous->next = next;
         return;
     }
-    struct rk_hold *at = rk_hold_first(machine, hold->lock, hold->grant->owner->name);
-    while (at->next != hold)
-        at = at->next;
-    at->next = next;
+    rk_map_remove(&machine->locks->holds, &hold->node);
+    if (next == NULL) return;
+    enum rk_status status = rk_map_insert(&machine->locks->holds, &next->node);
+    RK_ASSERT(status == RK_OK); /* in the place just left: the map does not grow */
 }
 
 static void link_hold(struct rk_hold *hold)

@@ -169,6 +169,31 @@ static void test_same_owner_in_two_sessions_is_two(void **state)
     world_close(world);
 }
 
+static void test_many_sessions_with_one_owner_name(void **state)
+{
+    (void)state;
+    struct world *world = world_open();
+    const char *ids[6];
+    for (int i = 0; i < 6; i++) {
+        ids[i] = world_session(world, "c", 10000);
+        struct rk_request request = in_session("s", "w", ids[i], 0);
+        request.mode = RK_MODE_SHARED;
+        assert_true(world_call(world, "c", &request)->granted);
+    }
+    static const int order[] = {3, 0, 5, 1, 4, 2};
+    for (int i = 0; i < 6; i++) {
+        for (int j = 0; j < 6; j++) {
+            struct rk_request check = ask_named(RK_OP_LOCK_CHECK, "s", "w", 0);
+            check.session = text(ids[order[j]]);
+            assert_int_equal(world_query(world, &check).held, j >= i);
+        }
+        assert_int_equal(close_session(world, ids[order[i]]), RK_OK);
+    }
+    struct rk_request list = ask(RK_OP_LOCK_LIST);
+    assert_int_equal(world_query(world, &list).listed_count, 0);
+    world_close(world);
+}
+
 static void test_renew_of_a_sessions_lock_renews_the_session(void **state)
 {
     (void)state;
@@ -220,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_expiry_frees_locks_and_ends_waits),
         cmocka_unit_test(test_close_frees_without_loss),
         cmocka_unit_test(test_same_owner_in_two_sessions_is_two),
+        cmocka_unit_test(test_many_sessions_with_one_owner_name),
         cmocka_unit_test(test_renew_of_a_sessions_lock_renews_the_session),
         cmocka_unit_test(test_list),
     };
