@@ -113,6 +113,38 @@ static void crash_often(void **state)
     }
 }
 
+/* Every batch frees all segments but the last, and no spare one is kept ready: each new
+ * segment would like to take the file that the batch just before it has freed. */
+static enum rk_status recycle_all(struct driver *driver)
+{
+    enum rk_status status = driver_open(driver, NULL);
+    for (uint64_t i = 1; status == RK_OK && i <= 60; i++) {
+        driver_append(driver, 0, 1, 1, 1500);
+        driver_hard(driver, 0, (struct rk_raft_hard_state){1, 0, i});
+        driver_snapshot(driver, 0, i);
+        status = driver_write(driver);
+    }
+    return status;
+}
+
+static void crash_while_recycling(void **state)
+{
+    (void)state;
+    enum rk_status status = RK_EIO;
+    for (uint64_t at = 1; status != RK_OK; at++) {
+        struct driver driver;
+        driver_init(&driver, at);
+        rk_memfs_crash_at(driver.memfs, at);
+        status = recycle_all(&driver);
+        driver_close(&driver);
+        rk_memfs_crash_at(driver.memfs, 0);
+        rk_memfs_restart(driver.memfs, RK_MEMFS_CRASH_RANDOM);
+        reopen(&driver, at, at);
+        driver_check(&driver, true);
+        driver_fini(&driver);
+    }
+}
+
 /* Each operation in turn fails with EIO or ENOSPC: the log refuses to go on, and a restart
  * finds what was acknowledged. */
 static void fail_each(void **state)
@@ -147,6 +179,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crash_random),   cmocka_unit_test(crash_lose_all),
         cmocka_unit_test(crash_keep_all), cmocka_unit_test(crash_often),
+        cmocka_unit_test(crash_while_recycling),
         cmocka_unit_test(fail_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
