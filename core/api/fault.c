@@ -64,7 +64,7 @@ static const char *nearest(struct rk_slice name, const struct rk_rules *lists,
     if (name.size > NAME_SIZE_MAX) return NULL;
     for (size_t i = 0; i < list_count; i++) {
         for (uint32_t j = 0; j < lists[i].count; j++) {
-            const struct rk_field_info *info = rk_field_info(lists[i].rules[j].field);
+            const struct rk_field_info *info = rk_rule_info(&lists[i].rules[j]);
             uint32_t far = distance(name, rk_slice_of(info->name, info->name_size));
             if (far >= best_distance) continue;
             best = info->name;

@@ -11,6 +11,7 @@ struct rk_place {
     const char *list; /* "messages", or NULL */
     const char *sub;  /* "unique", or NULL */
     uint32_t index;
+    bool is_read; /* every field that was given has its bit in `present` */
 };
 
 /* Notes field and text, "<field>: <what is wrong>", and returns status. */

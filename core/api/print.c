@@ -111,7 +111,7 @@ static void print_words(struct rk_buf *out, const char *const *words)
 
 static void print_bounds(struct rk_buf *out, const struct rk_field_rule *rule)
 {
-    const struct rk_field_info *info = rk_field_info(rule->field);
+    const struct rk_field_info *info = rk_rule_info(rule);
     switch (info->kind) {
     case RK_KIND_BOOL:
     case RK_KIND_UNIQUE: return;
@@ -141,7 +141,7 @@ static void print_bounds(struct rk_buf *out, const struct rk_field_rule *rule)
 
 static void print_default(struct rk_buf *out, const struct rk_field_rule *rule)
 {
-    const struct rk_field_info *info = rk_field_info(rule->field);
+    const struct rk_field_info *info = rk_rule_info(rule);
     if ((rule->flags & RK_RULE_REQUIRED) != 0) {
         rk_buf_append_string(out, "required");
         return;
@@ -170,7 +170,7 @@ static void print_fields(struct rk_buf *out, struct rk_rules list)
                          "| field | type | bounds | default | |\n|---|---|---|---|---|\n");
     for (uint32_t i = 0; i < list.count; i++) {
         const struct rk_field_rule *rule = &list.rules[i];
-        const struct rk_field_info *info = rk_field_info(rule->field);
+        const struct rk_field_info *info = rk_rule_info(rule);
         rk_buf_printf(out, "| `%s`", info->name);
         if (info->alias_size > 0) rk_buf_printf(out, ", `%s`", info->alias);
         rk_buf_printf(out, " | %s | ", type_text(info));

@@ -80,19 +80,23 @@ bool rk_field_is_valued(const struct rk_field_info *info, const void *base)
     }
 }
 
-static bool is_given(const struct rk_field_rule *rule, const void *base)
+/* What was read has its bit; what was built in C may have a value only. */
+static bool is_given(const struct rk_place *place, const struct rk_field_rule *rule,
+                     const void *base)
 {
-    if (rk_field_is_tracked(rule->field) &&
-        (((const struct rk_request *)base)->present >> rule->field & 1) != 0)
-        return true;
-    return rk_field_is_valued(rk_field_info(rule->field), base);
+    if (rk_field_is_tracked(rule->field)) {
+        bool is_present =
+            (((const struct rk_request *)base)->present >> rule->field & 1) != 0;
+        if (is_present || place->is_read) return is_present;
+    }
+    return rk_field_is_valued(rk_rule_info(rule), base);
 }
 
 enum rk_status rk_check_number(const struct rk_place *place,
                                const struct rk_field_rule *rule, bool is_negative,
                                uint64_t number)
 {
-    const struct rk_field_info *info = rk_field_info(rule->field);
+    const struct rk_field_info *info = rk_rule_info(rule);
     if (info->kind == RK_KIND_I64 || info->kind == RK_KIND_I32) {
         int64_t value = (int64_t)number, min = (int64_t)rule->min, max = (int64_t)rule->max;
         bool fits = is_negative || number <= INT64_MAX;
@@ -115,7 +119,7 @@ static enum rk_status check_count(const struct rk_place *place,
                                   const char *unit)
 {
     if (count >= rule->min && count <= rule->max) return RK_OK;
-    return rk_fault(place, RK_ERANGE, rk_field_info(rule->field)->name,
+    return rk_fault(place, RK_ERANGE, rk_rule_info(rule)->name,
                     "%" PRIu64 " %s, allowed are %" PRIu64 " to %" PRIu64, count, unit,
                     rule->min, rule->max);
 }
@@ -123,7 +127,7 @@ static enum rk_status check_count(const struct rk_place *place,
 enum rk_status rk_check_text(const struct rk_place *place, const struct rk_field_rule *rule,
                              struct rk_slice text)
 {
-    const struct rk_field_info *info = rk_field_info(rule->field);
+    const struct rk_field_info *info = rk_rule_info(rule);
     enum rk_status status = check_count(place, rule, text.size, "bytes");
     if (status != RK_OK) return status;
     if (!rk_slice_is_utf8(text))
@@ -166,7 +170,7 @@ static enum rk_status check_strings(const struct rk_place *place,
                                     const struct rk_strings *strings)
 {
     enum rk_status status = check_count(place, rule, strings->count, "items");
-    const char *name = rk_field_info(rule->field)->name;
+    const char *name = rk_rule_info(rule)->name;
     for (uint32_t i = 0; status == RK_OK && i < strings->count; i++) {
         struct rk_slice text = strings->items[i];
         char item[40];
@@ -209,7 +213,7 @@ static enum rk_status check_items(const struct rk_place *place, struct rk_reques
     uint32_t count = is_messages ? request->message_count : request->resource_count;
     enum rk_status status = check_count(place, rule, count, "items");
     struct rk_place item = *place;
-    item.list = request->is_bulk ? rk_field_info(rule->field)->name : NULL;
+    item.list = request->is_bulk ? rk_rule_info(rule)->name : NULL;
     for (uint32_t i = 0; status == RK_OK && i < count; i++) {
         item.index = i;
         status = is_messages
@@ -223,7 +227,7 @@ static enum rk_status check_value(const struct rk_place *place,
                                   const struct rk_field_rule *rule,
                                   const struct rk_value *value)
 {
-    const char *name = rk_field_info(rule->field)->name;
+    const char *name = rk_rule_info(rule)->name;
     if (value->encoding > RK_ENCODING_RAW || value->encoding == RK_ENCODING_NONE)
         return rk_fault(place, RK_EINVAL, name, "no value");
     if (value->bytes.size <= rule->max) return RK_OK;
@@ -234,7 +238,7 @@ static enum rk_status check_value(const struct rk_place *place,
 static enum rk_status check_field(const struct rk_place *place,
                                   const struct rk_field_rule *rule, void *base)
 {
-    const struct rk_field_info *info = rk_field_info(rule->field);
+    const struct rk_field_info *info = rk_rule_info(rule);
     const void *at = (const uint8_t *)base + info->offset;
     switch (info->kind) {
     case RK_KIND_TEXT: return rk_check_text(place, rule, *(const struct rk_slice *)at);
@@ -270,15 +274,15 @@ static enum rk_status check_rules(const struct rk_place *place, struct rk_rules 
 {
     for (uint32_t i = 0; i < list.count; i++) {
         const struct rk_field_rule *rule = &list.rules[i];
-        if (is_given(rule, base)) {
+        if (is_given(place, rule, base)) {
             enum rk_status status = check_field(place, rule, base);
             if (status != RK_OK) return status;
             continue;
         }
         if ((rule->flags & RK_RULE_REQUIRED) != 0)
-            return rk_fault(place, RK_EINVAL, rk_field_info(rule->field)->name, "missing");
+            return rk_fault(place, RK_EINVAL, rk_rule_info(rule)->name, "missing");
         /* forward, the one flag whose default is true, begins so: see rk_request_init. */
-        const struct rk_field_info *info = rk_field_info(rule->field);
+        const struct rk_field_info *info = rk_rule_info(rule);
         if (rule->fallback != 0 && info->kind != RK_KIND_BOOL)
             rk_field_set_number(info, base, rule->fallback);
     }
@@ -343,8 +347,9 @@ static enum rk_status check_one_of(const struct rk_place *place,
     for (uint32_t i = 0; i < info->rule_count; i++) {
         const struct rk_field_rule *rule = &info->rules[i];
         if ((rule->flags & RK_RULE_ONE_OF) == 0) continue;
-        if (known < 2) names[known++] = rk_field_info(rule->field)->name;
-        if (rk_field_owner(rule->field) == RK_OWNER_REQUEST && is_given(rule, request))
+        if (known < 2) names[known++] = rk_rule_info(rule)->name;
+        if (rk_field_owner(rule->field) == RK_OWNER_REQUEST &&
+            is_given(place, rule, request))
             given++;
     }
     if (known == 0 || given == 1) return RK_OK;
@@ -401,20 +406,25 @@ static enum rk_status check_together(const struct rk_place *place,
     return check_duplicates(place, request);
 }
 
-enum rk_status rk_request_check(struct rk_request *request, struct rk_api_error *error)
+enum rk_status rk_request_check_at(const struct rk_place *place, struct rk_request *request)
 {
-    struct rk_api_error ignored;
-    struct rk_place place = {.error = error == NULL ? &ignored : error};
     const struct rk_op_info *info = rk_op_info(request->op);
-    if (info == NULL) return rk_fault(&place, RK_EINVAL, "op", "no such operation");
-    enum rk_status status = check_one_of(&place, info, request);
+    if (info == NULL) return rk_fault(place, RK_EINVAL, "op", "no such operation");
+    enum rk_status status = check_one_of(place, info, request);
     if (status != RK_OK) return status;
 
     if (has_rule(info, RK_FIELD_IDS) || has_rule(info, RK_FIELD_KEYS) ||
         has_rule(info, RK_FIELD_RESOURCES))
         fill_plural(request);
     note_plural(request);
-    status = check_request_rules(&place, info, request);
+    status = check_request_rules(place, info, request);
     if (status != RK_OK) return status;
-    return check_together(&place, request);
+    return check_together(place, request);
+}
+
+enum rk_status rk_request_check(struct rk_request *request, struct rk_api_error *error)
+{
+    struct rk_api_error ignored;
+    struct rk_place place = {.error = error == NULL ? &ignored : error};
+    return rk_request_check_at(&place, request);
 }

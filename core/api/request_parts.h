@@ -15,6 +15,9 @@ bool rk_field_is_valued(const struct rk_field_info *info, const void *base);
 /* The word's number, -1 if it is none. */
 int rk_field_word(const struct rk_field_info *info, struct rk_slice text);
 
+/* rk_request_check with more known about where the request comes from. */
+enum rk_status rk_request_check_at(const struct rk_place *place,
+                                   struct rk_request *request);
 enum rk_status rk_fault_words(const struct rk_place *place,
                               const struct rk_field_info *info);
 enum rk_status rk_check_number(const struct rk_place *place,

@@ -47,7 +47,7 @@ static enum rk_status read_text(struct read *read, const char *name, const struc
 static enum rk_status read_number(struct read *read, const struct rk_field_rule *rule,
                                   const struct rk_in *in, void *base)
 {
-    const struct rk_field_info *info = rk_field_info(rule->field);
+    const struct rk_field_info *info = rk_rule_info(rule);
     if (in->type != RK_IN_UINT && in->type != RK_IN_NEGATIVE)
         return wrong_type(read, info->name, "an integer", in);
     enum rk_status status =
@@ -94,7 +94,7 @@ static enum rk_status read_base64(struct read *read, const struct rk_field_info 
 static enum rk_status check_list(struct read *read, const struct rk_field_rule *rule,
                                  const struct rk_in *in)
 {
-    const char *name = rk_field_info(rule->field)->name;
+    const char *name = rk_rule_info(rule)->name;
     if (in->type != RK_IN_ARRAY) return wrong_type(read, name, "an array", in);
     if (in->count >= rule->min && in->count <= rule->max) return RK_OK;
     return rk_fault(&read->place, RK_ERANGE, name, "%u items, allowed are %llu to %llu",
@@ -116,8 +116,7 @@ static enum rk_status read_strings(struct read *read, const struct rk_field_rule
     while (status == RK_OK && rk_in_next(&walk, &key, &item)) {
         char name[40];
         if (item.type != RK_IN_TEXT)
-            snprintf(name, sizeof(name), "%s[%u]", rk_field_info(rule->field)->name,
-                     out->count);
+            snprintf(name, sizeof(name), "%s[%u]", rk_rule_info(rule)->name, out->count);
         status = read_text(read, name, &item, &out->items[out->count]);
         out->count++;
     }
@@ -127,7 +126,7 @@ static enum rk_status read_strings(struct read *read, const struct rk_field_rule
 static enum rk_status read_headers(struct read *read, const struct rk_field_rule *rule,
                                    const struct rk_in *in, struct rk_headers *out)
 {
-    const char *name = rk_field_info(rule->field)->name;
+    const char *name = rk_rule_info(rule)->name;
     if (in->type != RK_IN_MAP) return wrong_type(read, name, "an object", in);
     if (in->count > rule->max)
         return rk_fault(&read->place, RK_ERANGE, name, "%u headers, allowed are 0 to %llu",
@@ -167,7 +166,7 @@ static enum rk_status read_items(struct read *read, const struct rk_field_rule *
 
     uint64_t outer_seen = read->seen;
     struct rk_place outer = read->place;
-    read->place.list = rk_field_info(rule->field)->name;
+    read->place.list = rk_rule_info(rule)->name;
     struct rk_in_walk walk;
     struct rk_in item;
     struct rk_slice key;
@@ -215,7 +214,7 @@ static enum rk_status read_position(struct read *read, const char *name,
 static enum rk_status read_field(struct read *read, const struct rk_field_rule *rule,
                                  const struct rk_in *in, void *base)
 {
-    const struct rk_field_info *info = rk_field_info(rule->field);
+    const struct rk_field_info *info = rk_rule_info(rule);
     void *at = (uint8_t *)base + info->offset;
     switch (info->kind) {
     case RK_KIND_TEXT: return read_text(read, info->name, in, at);
@@ -259,7 +258,7 @@ static const struct rk_field_rule *find_rule(const struct rk_rules lists[static 
     for (size_t i = 0; i < LISTS; i++) {
         for (uint32_t j = 0; j < lists[i].count; j++, (*place)++) {
             const struct rk_field_rule *rule = &lists[i].rules[j];
-            const struct rk_field_info *info = rk_field_info(rule->field);
+            const struct rk_field_info *info = rk_rule_info(rule);
             if (is_named(key, info->name, info->name_size)) return rule;
             if (info->alias_size > 0 && is_named(key, info->alias, info->alias_size))
                 return rule;
@@ -290,7 +289,7 @@ static enum rk_status read_object(struct read *read, const struct rk_in *in,
         const struct rk_field_rule *rule =
             find_rule(lists, key, in->json != NULL, &place, &is_base64);
         if (rule == NULL) return rk_fault_unknown(&read->place, key, lists, LISTS);
-        const struct rk_field_info *info = rk_field_info(rule->field);
+        const struct rk_field_info *info = rk_rule_info(rule);
         if ((read->seen >> place & 1) != 0)
             return rk_fault(&read->place, RK_EINVAL, info->name, "given twice");
         read->seen |= UINT64_C(1) << place;
@@ -316,7 +315,7 @@ static enum rk_status take_single(struct read *read, const struct rk_op_info *in
     for (uint32_t i = 0; i < info->rule_count && first == NULL; i++) {
         bool is_seen = (read->seen >> i & 1) != 0;
         if (is_seen && rk_field_owner(info->rules[i].field) == RK_OWNER_MESSAGE)
-            first = rk_field_info(info->rules[i].field);
+            first = rk_rule_info(&info->rules[i]);
     }
     if (read->out->is_bulk && first != NULL)
         return rk_fault(&read->place, RK_EINVAL, first->name,
@@ -326,6 +325,7 @@ static enum rk_status take_single(struct read *read, const struct rk_op_info *in
         return rk_fault(&read->place, RK_EINVAL, "data", "missing; or give messages");
     read->out->messages = read->single;
     read->out->message_count = 1;
+    RK_SET(read->out, MESSAGES);
     return RK_OK;
 }
 
@@ -362,7 +362,8 @@ static enum rk_status read_body(struct rk_request *out, enum rk_op op,
                                 struct rk_api_error *error)
 {
     const struct rk_op_info *info = rk_op_info(op);
-    struct read read = {.out = out, .arena = arena, .place = {.error = error}};
+    struct read read = {
+        .out = out, .arena = arena, .place = {.error = error, .is_read = true}};
     struct rk_message_in *single = NULL;
     if (op == RK_OP_QUEUE_PUBLISH) {
         single = rk_arena_calloc(arena, 1, sizeof(*single));
@@ -382,7 +383,7 @@ static enum rk_status read_body(struct rk_request *out, enum rk_op op,
         (out->present & plural) != 0 || (op == RK_OP_QUEUE_CONSUME && RK_HAS(out, MAX));
     if (single != NULL) status = take_single(&read, info);
     if (status == RK_OK) status = make_plural(&read);
-    return status == RK_OK ? rk_request_check(out, error) : status;
+    return status == RK_OK ? rk_request_check_at(&read.place, out) : status;
 }
 
 static const struct rk_op_info *begin(struct rk_request *out, enum rk_op op,

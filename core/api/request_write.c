@@ -97,7 +97,7 @@ static void write_field(struct rk_out *out, struct rk_out_map *map,
 /* The defaults need not travel, unless they were given. */
 static bool is_shown(const struct rk_field_rule *rule, const void *base)
 {
-    const struct rk_field_info *info = rk_field_info(rule->field);
+    const struct rk_field_info *info = rk_rule_info(rule);
     if (rk_field_is_tracked(rule->field) &&
         (((const struct rk_request *)base)->present >> rule->field & 1) != 0)
         return true;
@@ -116,7 +116,7 @@ static void write_rules(struct rk_out *out, struct rk_out_map *map, struct rk_ru
         bool is_skipped =
             rk_field_is_tracked(rule->field) && (skip >> rule->field & 1) != 0;
         if (!is_skipped && is_shown(rule, base))
-            write_field(out, map, rk_field_info(rule->field), base);
+            write_field(out, map, rk_rule_info(rule), base);
     }
 }
 

@@ -35,7 +35,7 @@ static json_t *list_schema(const struct rk_field_rule *rule, json_t *items)
 
 static json_t *field_schema(const struct rk_field_rule *rule)
 {
-    const struct rk_field_info *info = rk_field_info(rule->field);
+    const struct rk_field_info *info = rk_rule_info(rule);
     switch (info->kind) {
     case RK_KIND_TEXT:
         return info->words != NULL ? words_schema(info->words)
@@ -58,7 +58,7 @@ static json_t *field_schema(const struct rk_field_rule *rule)
 
 static json_t *default_of(const struct rk_field_rule *rule)
 {
-    const struct rk_field_info *info = rk_field_info(rule->field);
+    const struct rk_field_info *info = rk_rule_info(rule);
     switch (info->kind) {
     case RK_KIND_WORD:
         return info->words[rule->fallback][0] == '\0'
@@ -76,7 +76,7 @@ static json_t *default_of(const struct rk_field_rule *rule)
 
 static json_t *described(const struct rk_field_rule *rule)
 {
-    const struct rk_field_info *info = rk_field_info(rule->field);
+    const struct rk_field_info *info = rk_rule_info(rule);
     json_t *schema = field_schema(rule);
     json_object_set_new(schema, "description", json_string(info->doc));
     json_t *fallback = (rule->flags & RK_RULE_REQUIRED) != 0 ? NULL : default_of(rule);
@@ -89,7 +89,7 @@ static void add_rules(json_t *properties, json_t *required, json_t *one_of,
 {
     for (uint32_t i = 0; i < list.count; i++) {
         const struct rk_field_rule *rule = &list.rules[i];
-        const struct rk_field_info *info = rk_field_info(rule->field);
+        const struct rk_field_info *info = rk_rule_info(rule);
         json_object_set_new(properties, info->name, described(rule));
         if (info->alias_size > 0 && json_object_get(properties, info->alias) == NULL) {
             char text[64];

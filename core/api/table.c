@@ -18,7 +18,7 @@ static const char *const rk_words_policy[] = {"s3fifo", "lru", NULL};
                 .kind = RK_KIND_##kind_,                                                   \
                 .field = (number)},
 
-static const struct rk_field_info field_infos[RK_FIELD_END] = {
+const struct rk_field_info rk_field_infos[RK_FIELD_END] = {
 #define RK_FIELD       FIELD_INFO
 #define RK_FIELD_PLAIN FIELD_INFO
 #include "api/fields.def"
@@ -26,8 +26,8 @@ static const struct rk_field_info field_infos[RK_FIELD_END] = {
 
 const struct rk_field_info *rk_field_info(enum rk_field field)
 {
-    if ((unsigned)field >= RK_FIELD_END || field_infos[field].name == NULL) return NULL;
-    return &field_infos[field];
+    if ((unsigned)field >= RK_FIELD_END || rk_field_infos[field].name == NULL) return NULL;
+    return &rk_field_infos[field];
 }
 
 #define RK_TEXT(name, flags_, min_, max_)                                                  \

@@ -31,6 +31,14 @@ extern const struct rk_rules rk_rules_message;
 extern const struct rk_rules rk_rules_resource;
 extern const struct rk_rules rk_rules_unique;
 
+/* All fields by number; those without a name are none. */
+extern const struct rk_field_info rk_field_infos[RK_FIELD_END];
+
+static inline const struct rk_field_info *rk_rule_info(const struct rk_field_rule *rule)
+{
+    return &rk_field_infos[rule->field];
+}
+
 enum rk_owner { RK_OWNER_REQUEST, RK_OWNER_MESSAGE, RK_OWNER_RESOURCE };
 static inline enum rk_owner rk_field_owner(uint8_t field)
 {
