@@ -21,5 +21,6 @@ struct rk_command {
 
 void rk_command_encode(struct rk_buf *out, const struct rk_command *command);
 /* RK_EPROTO malformed, RK_EUNSUPPORTED a newer version. Slices point into bytes. */
-RK_MUST_CHECK enum rk_status rk_command_decode(struct rk_command *out, struct rk_slice bytes);
+RK_MUST_CHECK enum rk_status rk_command_decode(struct rk_command *out,
+                                               struct rk_slice bytes);
 #endif

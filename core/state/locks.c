@@ -142,17 +142,17 @@ static enum rk_status enqueue(struct rk_machine *machine, struct rk_apply *apply
         if (acquire->wants[i].lock->place_count >= RK_LOCK_WAITERS_MAX)
             return rk_refuse(apply->reply, RK_EBUSY, "resource", "%d requests wait already",
                              RK_LOCK_WAITERS_MAX);
-    struct rk_wait template = {.terms = acquire->terms,
-                               .client = apply->command->client,
-                               .seq = apply->command->seq,
-                               .home = apply->command->home,
-                               .since_ms = apply->now,
-                               .wait_ms = request->wait_ms,
-                               .priority = request->priority,
-                               .is_bulk = request->is_bulk,
-                               .is_upgrade = is_upgrade};
+    struct rk_wait pattern = {.terms = acquire->terms,
+                              .client = apply->command->client,
+                              .seq = apply->command->seq,
+                              .home = apply->command->home,
+                              .since_ms = apply->now,
+                              .wait_ms = request->wait_ms,
+                              .priority = request->priority,
+                              .is_bulk = request->is_bulk,
+                              .is_upgrade = is_upgrade};
     struct rk_wait *wait = rk_wait_enter(machine, acquire->owner, acquire->wants,
-                                         acquire->want_count, &template, 0);
+                                         acquire->want_count, &pattern, 0);
     if (wait == NULL) return RK_ENOMEM;
     rk_timer_start(machine, &wait->object, apply->now, request->wait_ms);
     machine->locks->entering = wait;

@@ -166,10 +166,10 @@ struct rk_grant *rk_grant_enter(struct rk_machine *machine, struct rk_owner *own
 /* Touches, unlinks, marks its locks and frees. */
 RK_MUST_CHECK enum rk_status rk_grant_remove(struct rk_machine *machine,
                                              struct rk_grant *grant);
-/* wait: a template with terms, seq, home, times, priority and flags. NULL: no memory. */
+/* pattern: a wait with terms, seq, home, times, priority and flags. NULL: no memory. */
 struct rk_wait *rk_wait_enter(struct rk_machine *machine, struct rk_owner *owner,
                               const struct rk_want *wants, uint32_t want_count,
-                              const struct rk_wait *template, uint64_t id);
+                              const struct rk_wait *pattern, uint64_t id);
 RK_MUST_CHECK enum rk_status rk_wait_remove(struct rk_machine *machine,
                                             struct rk_wait *wait);
 

@@ -210,27 +210,27 @@ static enum rk_status restore_wait(struct rk_machine *machine, struct rk_reader 
     struct rk_owner *owner = NULL;
     enum rk_status status = restore_owner(machine, body, &owner);
     if (status != RK_OK) return status;
-    struct rk_wait template = {0};
-    restore_terms(body, &template.terms);
-    template.client = rk_read_blob(body);
-    template.seq = rk_read_varint(body);
-    template.home = rk_read_varint(body);
-    template.since_ms = rk_read_varint(body);
-    template.wait_ms = rk_read_varint(body);
-    template.priority = (int32_t)rk_read_zigzag(body);
+    struct rk_wait pattern = {0};
+    restore_terms(body, &pattern.terms);
+    pattern.client = rk_read_blob(body);
+    pattern.seq = rk_read_varint(body);
+    pattern.home = rk_read_varint(body);
+    pattern.since_ms = rk_read_varint(body);
+    pattern.wait_ms = rk_read_varint(body);
+    pattern.priority = (int32_t)rk_read_zigzag(body);
     uint8_t flags = rk_read_u8(body);
-    template.terms.is_reentrant = (flags & FLAG_REENTRANT) != 0;
-    template.is_upgrade = (flags & FLAG_UPGRADE) != 0;
-    template.is_bulk = (flags & FLAG_BULK) != 0;
+    pattern.terms.is_reentrant = (flags & FLAG_REENTRANT) != 0;
+    pattern.is_upgrade = (flags & FLAG_UPGRADE) != 0;
+    pattern.is_bulk = (flags & FLAG_BULK) != 0;
     struct rk_want *wants = NULL;
     uint32_t want_count = 0;
     status = restore_wants(machine, body, &wants, &want_count);
     if (status != RK_OK) return status;
-    if (template.client.size == 0 || template.client.size > RK_CLIENT_NAME_MAX)
+    if (pattern.client.size == 0 || pattern.client.size > RK_CLIENT_NAME_MAX)
         return RK_EPROTO;
-    if (template.is_upgrade && (want_count != 1 || wants[0].mode != RK_MODE_EXCLUSIVE))
+    if (pattern.is_upgrade && (want_count != 1 || wants[0].mode != RK_MODE_EXCLUSIVE))
         return RK_EPROTO;
-    struct rk_wait *wait = rk_wait_enter(machine, owner, wants, want_count, &template, id);
+    struct rk_wait *wait = rk_wait_enter(machine, owner, wants, want_count, &pattern, id);
     if (wait == NULL) return RK_ENOMEM;
     rk_owner_put(machine, owner);
     *out = &wait->object;

@@ -276,15 +276,15 @@ static void link_place(struct rk_place *place)
 
 struct rk_wait *rk_wait_enter(struct rk_machine *machine, struct rk_owner *owner,
                               const struct rk_want *wants, uint32_t want_count,
-                              const struct rk_wait *template, uint64_t id)
+                              const struct rk_wait *pattern, uint64_t id)
 {
     size_t places_size = want_count * sizeof(struct rk_place);
-    size_t client_size = template->client.size;
+    size_t client_size = pattern->client.size;
     struct rk_wait *wait = rk_calloc(1, sizeof(*wait) + places_size + client_size);
     if (wait == NULL) return NULL;
-    *wait = *template;
+    *wait = *pattern;
     uint8_t *client = (uint8_t *)&wait->places[want_count];
-    memcpy(client, template->client.data, client_size);
+    memcpy(client, pattern->client.data, client_size);
     wait->client = rk_slice_of(client, client_size);
     if (rk_object_enter(machine, &wait->object, RK_OBJECT_WAIT, id) != RK_OK) {
         rk_free(wait);

@@ -26,11 +26,11 @@ struct rk_machine_options {
 };
 
 enum rk_event_kind {
-    RK_EVENT_LOCK_LOST = 1,  /* owner, session, resource, fence: involuntary loss */
-    RK_EVENT_TOPIC_READY,    /* topic has a message that can be handed out */
-    RK_EVENT_INVALIDATE,     /* cache, key, version */
-    RK_EVENT_SESSION_ENDED,  /* session */
-    RK_EVENT_MEMBERS,        /* bytes: the member table changed */
+    RK_EVENT_LOCK_LOST = 1, /* owner, session, resource, fence: involuntary loss */
+    RK_EVENT_TOPIC_READY,   /* topic has a message that can be handed out */
+    RK_EVENT_INVALIDATE,    /* cache, key, version */
+    RK_EVENT_SESSION_ENDED, /* session */
+    RK_EVENT_MEMBERS,       /* bytes: the member table changed */
 };
 
 /* Borrowed for the call. */
@@ -48,7 +48,8 @@ struct rk_event {
 struct rk_machine_output {
     void *context;
     /* The answer to (client, seq): to this entry's request, or to an earlier one that
-     * waited (a granted, timed out, cancelled or deadlocked acquire). */
+     * waited (a granted, timed out, cancelled or deadlocked acquire). Entries without a
+     * client, the leader's own, are not answered. */
     void (*reply)(void *context, struct rk_slice client, uint64_t seq,
                   const struct rk_reply *reply);
     /* (client, seq) now waits, or waits already and asked again from node `home`. */
@@ -94,21 +95,23 @@ RK_MUST_CHECK enum rk_status rk_machine_keepalive(struct rk_machine *machine,
                                                   struct rk_slice session, uint64_t now,
                                                   uint64_t *ttl_ms);
 
-/* Reads: lock.check|info|list|graph, session.list, queue.peek|info|list|stats, cache.get|stats.
- * The reply's slices point into the machine or arena: use it before the next apply.
- * now is group time (hard TTLs count by it). Records recency for touch_take. */
+/* Reads: lock.check|info|list|graph, session.list, queue.peek|info|list|stats,
+ * cache.get|stats. The reply's slices point into the machine or arena: use it before the
+ * next apply. now is group time (hard TTLs count by it). Records recency for touch_take. */
 RK_MUST_CHECK enum rk_status rk_machine_query(struct rk_machine *machine,
-                                              const struct rk_request *request, uint64_t now,
-                                              struct rk_arena *arena, struct rk_reply *reply);
+                                              const struct rk_request *request,
+                                              uint64_t now, struct rk_arena *arena,
+                                              struct rk_reply *reply);
 /* How many messages of topic could be handed out now. */
 uint64_t rk_machine_ready_count(const struct rk_machine *machine, struct rk_slice topic);
 /* Appends one encoded RK_OP_TOUCH request with the recency of reads since the last call.
  * False: nothing to say. */
 bool rk_machine_touch_take(struct rk_machine *machine, struct rk_buf *out);
-/* Calls visit for every waiting acquire, in no particular order (a new leader checks homes). */
+/* Calls visit for every waiting acquire, in no particular order (a new leader checks
+ * homes). */
 void rk_machine_waits_each(const struct rk_machine *machine,
-                           void (*visit)(void *context, struct rk_slice client, uint64_t seq,
-                                         uint64_t home),
+                           void (*visit)(void *context, struct rk_slice client,
+                                         uint64_t seq, uint64_t home),
                            void *context);
 /* The member table last set (group 0); empty if never. Valid until the next apply. */
 struct rk_slice rk_machine_members(const struct rk_machine *machine);
@@ -123,7 +126,8 @@ RK_MUST_CHECK enum rk_status rk_machine_snapshot_step(struct rk_machine *machine
 void rk_machine_snapshot_end(struct rk_machine *machine); /* done or given up; idempotent */
 
 /* Restore into a fresh machine: every record in order, then finish with the index and
- * the check that all references hold. RK_EPROTO, RK_EUNSUPPORTED, RK_ENOMEM: throw it away. */
+ * the check that all references hold. RK_EPROTO, RK_EUNSUPPORTED, RK_ENOMEM: throw it away.
+ */
 RK_MUST_CHECK enum rk_status rk_machine_restore(struct rk_machine *machine,
                                                 struct rk_slice record);
 RK_MUST_CHECK enum rk_status rk_machine_restore_finish(struct rk_machine *machine,

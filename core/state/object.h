@@ -67,6 +67,7 @@ struct rk_object_class {
      * already. NULL: has no timer. */
     enum rk_status (*due)(struct rk_machine *machine, struct rk_apply *apply,
                           struct rk_object *object);
+    /* The machine goes: gives the memory back and looks at no other object. */
     void (*free)(struct rk_machine *machine, struct rk_object *object);
 };
 
