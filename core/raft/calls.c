@@ -123,6 +123,11 @@ uint64_t rk_raft_committed(const struct rk_raft *raft)
     return raft->log.committed;
 }
 
+uint64_t rk_raft_wanted_snapshot(const struct rk_raft *raft)
+{
+    return raft->role == RK_RAFT_LEADER ? raft->wanted_snapshot : 0;
+}
+
 void rk_raft_status(const struct rk_raft *raft, struct rk_raft_status *out)
 {
     memset(out, 0, sizeof(*out));

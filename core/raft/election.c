@@ -37,6 +37,7 @@ static void reset(struct rk_raft *raft, uint64_t term)
         if (peer->id == raft->id) peer->match = raft->log.offset - 1;
     }
     raft->pending_conf_index = 0;
+    raft->wanted_snapshot = 0;
     raft->uncommitted_bytes = 0;
     rk_raft_reads_lost(raft);
 }

@@ -91,11 +91,6 @@ enum rk_status rk_raft_handle_heartbeat(struct rk_raft *raft,
     return RK_OK;
 }
 
-static bool is_member(const struct rk_raft_conf_state *conf, uint64_t id)
-{
-    return rk_raft_conf_has_voter(conf, id) || rk_raft_members_has(&conf->learners, id);
-}
-
 /* Takes the snapshot over as the new start of the log; *is_taken is false if it is of no
  * use here. */
 static enum rk_status restore(struct rk_raft *raft, const struct rk_raft_snapshot *snapshot,
@@ -104,7 +99,7 @@ static enum rk_status restore(struct rk_raft *raft, const struct rk_raft_snapsho
     *is_taken = false;
     if (snapshot->index <= raft->log.committed) return RK_OK; /* rule 16 */
     RK_ASSERT(raft->role == RK_RAFT_FOLLOWER);
-    if (!is_member(&snapshot->conf, raft->id)) return RK_OK;
+    if (!rk_raft_conf_has_member(&snapshot->conf, raft->id)) return RK_OK;
     if (rk_raft_log_matches(&raft->log, snapshot->index, snapshot->term)) {
         bool is_inside = rk_raft_log_commit_to(&raft->log, snapshot->index);
         RK_ASSERT(is_inside);

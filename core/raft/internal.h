@@ -97,6 +97,7 @@ struct rk_raft {
     uint64_t transferee;
     uint64_t pending_conf_index; /* no membership change is proposed before it is applied */
     uint64_t uncommitted_bytes;
+    uint64_t wanted_snapshot; /* a follower waits for one of at least this index; 0: none */
     bool is_append_due; /* followers are to be sent what is new at the end of the turn */
 
     struct rk_raft_reads reads;

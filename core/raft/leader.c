@@ -110,8 +110,14 @@ static bool send_snapshot(struct rk_raft *raft, struct rk_raft_peer *peer)
         *snapshot = raft->log.snapshot;
     else
         status = raft->log.store.snapshot(raft->log.store.context, snapshot);
-    if (status != RK_OK || snapshot->index == 0) return false; /* tried again later */
+    /* One that does not know the receiver would be refused there. */
+    if (status != RK_OK || snapshot->index == 0 ||
+        !rk_raft_conf_has_member(&snapshot->conf, peer->id)) {
+        raft->wanted_snapshot = raft->log.applied;
+        return false; /* tried again with the next heartbeat */
+    }
 
+    raft->wanted_snapshot = 0;
     rk_raft_peer_become_snapshot(peer, snapshot->index);
     rk_raft_send(raft, (struct rk_raft_message){
                            .type = RK_RAFT_MSG_SNAP, .to = peer->id, .snapshot = snapshot});

@@ -57,6 +57,11 @@ bool rk_raft_conf_has_voter(const struct rk_raft_conf_state *conf, uint64_t id)
            rk_raft_members_has(&conf->voters_outgoing, id);
 }
 
+bool rk_raft_conf_has_member(const struct rk_raft_conf_state *conf, uint64_t id)
+{
+    return rk_raft_conf_has_voter(conf, id) || rk_raft_members_has(&conf->learners, id);
+}
+
 uint64_t rk_raft_majority_index(const struct rk_raft_members *members, rk_raft_acked acked,
                                 const void *context)
 {

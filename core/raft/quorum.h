@@ -28,6 +28,8 @@ uint32_t rk_raft_members_difference(const struct rk_raft_members *a,
                                     const struct rk_raft_members *b);
 /* Voters of either half. */
 bool rk_raft_conf_has_voter(const struct rk_raft_conf_state *conf, uint64_t id);
+/* Voters and learners. */
+bool rk_raft_conf_has_member(const struct rk_raft_conf_state *conf, uint64_t id);
 
 /* What one member acknowledged; false if it is not known. */
 typedef bool (*rk_raft_acked)(const void *context, uint64_t id, uint64_t *out);

@@ -130,7 +130,8 @@ struct rk_raft_store {
     enum rk_status (*entries)(void *context, uint64_t lo, uint64_t hi, uint64_t max_bytes,
                               struct rk_arena *arena, const struct rk_raft_entry **out,
                               size_t *count);
-    /* The newest snapshot that could be sent. RK_EBUSY: none at the moment. */
+    /* The newest snapshot that could be sent. RK_EBUSY: none at the moment. It is sent only
+     * to those that its membership knows: see rk_raft_wanted_snapshot. */
     enum rk_status (*snapshot)(void *context, struct rk_raft_snapshot *out);
 };
 
@@ -195,14 +196,15 @@ enum rk_raft_role {
  *     after it) and the entries. entries[0].index may be at or below the store's last
  *     index: everything from there on is dropped first. From now on the store's functions
  *     answer with the new entries. When the batch is durable: rk_raft_persisted(number).
- *     If must_sync is false the batch may wait for the next one, but is reported too.
+ *     If must_sync is false no sync is needed: report it as soon as all former numbers are.
  *  2. Send `messages` at once, in order; they travel while the disk works. Loss, delay and
  *     duplication are fine. For RK_RAFT_MSG_SNAP the host transfers the content itself; the
  *     receiving host steps the message when it has it all (with the index it then has), the
  *     sending one calls rk_raft_report_snapshot when it failed.
  *  3. Messages that must wait for the disk are kept inside and appear in `messages` of a
  *     ready after rk_raft_persisted. `after` shows them only for host_keeps_after.
- *  4. Install the snapshot into the state machine.
+ *  4. Install the snapshot into the state machine; rk_raft_persisted of its number stands
+ * for both, durable and installed.
  *  5. Apply `committed` in order; for membership entries call rk_raft_apply_conf. Then
  *     rk_raft_applied(last index), now or later.
  *  6. Serve `reads` once their index is applied. */
@@ -301,7 +303,9 @@ struct rk_raft; /* opaque */
 /* Defaults for ticks of 10 ms: election 1000 ms + 0..500, heartbeat 100 ms. */
 void rk_raft_options_init(struct rk_raft_options *options);
 
-/* store is kept by value; its context must outlive the raft.
+/* store is kept by value; its context must outlive the raft. A first membership that is not
+ * in the log belongs to a snapshot: a cluster is born with snapshot index 1, term 1 and a
+ * hard state of term 1, commit 1, so that whoever joins later gets it with a snapshot.
  * RK_EINVAL: options contradict. RK_ENOMEM. RK_ECORRUPT: hard state, membership, applied
  * and store do not fit together: the node must not start. */
 RK_MUST_CHECK enum rk_status rk_raft_open(struct rk_raft **out,
@@ -388,6 +392,9 @@ uint64_t rk_raft_committed(const struct rk_raft *raft);
 /* Rule 4; false unless leader. */
 bool rk_raft_has_committed_in_term(const struct rk_raft *raft);
 void rk_raft_status(const struct rk_raft *raft, struct rk_raft_status *out);
+/* A follower needs a snapshot and the store's will not do, it is too old to know that
+ * member: take one of at least this index. 0: nobody waits. */
+uint64_t rk_raft_wanted_snapshot(const struct rk_raft *raft);
 
 /* What an entry counts for in all byte limits: its data and its numbers. */
 uint64_t rk_raft_entry_size(const struct rk_raft_entry *entry);

@@ -35,6 +35,15 @@ static void open_node(struct cluster *cluster, struct node *node, uint64_t id,
     }
     struct rk_raft_options *options = &node->options;
     rk_raft_options_init(options);
+    if (id <= voters && voters < cluster->node_count) {
+        /* Who joins later must learn the first membership from a snapshot. */
+        node->snapshot.index = node->snapshot.term = 1;
+        assert_null(mem_store_apply_snapshot(&node->written, &node->snapshot));
+        assert_null(mem_store_apply_snapshot(&node->durable, &node->snapshot));
+        node->durable_hard = (struct rk_raft_hard_state){.term = 1, .commit = 1};
+        options->hard_state = node->durable_hard;
+        options->applied = node->applied = 1;
+    }
     options->id = id;
     options->seed = id * 7919 + 17;
     options->election_tick = 10;
@@ -46,6 +55,8 @@ static void open_node(struct cluster *cluster, struct node *node, uint64_t id,
     options->disk_stall_ticks = 40;
     options->conf = node->snapshot.conf;
     if (change != NULL) change(options);
+    node->latest = node->snapshot;
+    node->written.newest = &node->latest;
     open_raft(node);
 }
 
@@ -151,10 +162,13 @@ static void apply(struct cluster *cluster, struct node *node,
         if (cluster->applied_hash[index] == 0) cluster->applied_hash[index] = hash;
         assert_true(cluster->applied_hash[index] == hash);
         node->applied = index;
+        node->latest.index = index;
+        node->latest.term = entries[i].term;
         if (index > cluster->highest_applied) cluster->highest_applied = index;
         if (entries[i].type == RK_RAFT_ENTRY_NORMAL) continue;
         enum rk_status status = rk_raft_apply_conf(node->raft, &entries[i], NULL);
         assert_true(status == RK_OK || status == RK_EINVAL);
+        rk_raft_conf(node->raft, &node->latest.conf);
     }
     if (count > 0) assert_int_equal(rk_raft_applied(node->raft, node->applied), RK_OK);
 }
@@ -315,7 +329,8 @@ void cluster_restart(struct cluster *cluster, struct node *node)
     (void)cluster;
     assert_false(node->is_up);
     copy_store(&node->written, &node->durable);
-    node->written.newest = node->snapshot.index != 0 ? &node->snapshot : NULL;
+    node->latest = node->snapshot;
+    node->written.newest = &node->latest;
     node->options.hard_state = node->durable_hard;
     node->options.conf = node->snapshot.conf;
     node->options.applied = node->snapshot.index;
@@ -368,7 +383,6 @@ void cluster_compact(struct cluster *cluster, struct node *node)
     node->snapshot.index = node->applied;
     node->snapshot.term = term;
     rk_raft_conf(node->raft, &node->snapshot.conf);
-    node->written.newest = &node->snapshot;
     assert_null(mem_store_compact(&node->written, node->applied));
     assert_null(mem_store_compact(&node->durable, node->applied));
     node->written.conf = node->durable.conf = node->snapshot.conf;

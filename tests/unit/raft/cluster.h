@@ -44,6 +44,7 @@ struct node {
     struct mem_store durable;
     struct rk_raft_hard_state durable_hard;
     struct rk_raft_snapshot snapshot; /* the state machine as it was saved */
+    struct rk_raft_snapshot latest;   /* as it is: what is sent to others */
     struct write writes[CLUSTER_WRITES_MAX];
     size_t write_count;
     uint64_t applied;
@@ -70,7 +71,8 @@ struct cluster {
     void *context;
 };
 
-/* Nodes 1..voters vote; the others up to count know nothing. Small ticks: election 10
+/* Nodes 1..voters vote; the others up to count know nothing, and the voters' logs then
+ * begin after a snapshot of index 1. Small ticks: election 10
  * plus 0..9, heartbeat 2. change may adjust the options. */
 void cluster_open(struct cluster *cluster, size_t count, size_t voters,
                   void (*change)(struct rk_raft_options *options));
