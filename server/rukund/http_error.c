@@ -35,13 +35,30 @@ static void replace_page(struct rk_http *http, struct evbuffer *output, long cod
     rk_arena_reset(&worker->reply_arena);
     if (rk_reply_to_json(&worker->reply_buf, &reply, &worker->reply_arena) != RK_OK) return;
     worker->metrics.bad_requests++;
+    /* A bufferevent keeps the front of its output frozen but for its own writes. */
+    (void)evbuffer_unfreeze(output, 1);
     (void)evbuffer_drain(output, evbuffer_get_length(output));
+    (void)evbuffer_freeze(output, 1);
     (void)evbuffer_add_printf(output,
                               "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nConnection: close\r\n"
                               "Content-Length: %zu\r\n\r\n",
                               rk_status_info(status)->http, rk_status_info(status)->title,
                               rk_media_json.problem, worker->reply_buf.size);
     (void)evbuffer_add(output, worker->reply_buf.data, worker->reply_buf.size);
+}
+
+/* The first bytes without touching them, which also a frozen buffer allows. */
+static bool peek(struct evbuffer *output, char *out, size_t size)
+{
+    struct evbuffer_iovec parts[8];
+    int count = evbuffer_peek(output, (ssize_t)size, NULL, parts, 8);
+    size_t used = 0;
+    for (int i = 0; i < count && i < 8 && used < size; i++) {
+        size_t part = parts[i].iov_len < size - used ? parts[i].iov_len : size - used;
+        memcpy(out + used, parts[i].iov_base, part);
+        used += part;
+    }
+    return used == size;
 }
 
 static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *info,
@@ -52,7 +69,7 @@ static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *in
     if (info->n_added < PAGE_END || info->orig_size == 0 || size > PAGE_MAX ||
         size < PAGE_END)
         return;
-    if (evbuffer_copyout(output, page, size) != (ssize_t)size) return;
+    if (!peek(output, page, size)) return;
     page[size] = '\0';
     if (strncmp(page, "HTTP/1.", 7) != 0 || page[7] == '\0') return;
     if (strcmp(page + size - PAGE_END, page_end) != 0) return;

@@ -27,6 +27,7 @@ struct rpc_connection {
     struct rk_list link;  /* in rpc->connections */
     struct rk_list calls; /* struct rpc_call */
     uint32_t in_flight;
+    struct rk_rpc_scan scan; /* of the message that is coming in */
     bool is_greeted;
     bool is_closing; /* as soon as what was answered has left */
 };
@@ -252,14 +253,16 @@ static size_t take_message(struct rpc_connection *connection, struct rk_slice in
     const struct rk_config *config = connection->rpc->worker->config;
     struct rk_rpc_message message;
     size_t size = 0;
-    enum rk_status status = rk_msgpack_measure(in, &size);
-    if (status == RK_EBUSY && in.size <= config->max_body_bytes) return 0;
-    if (status == RK_EBUSY || (status == RK_OK && size > config->max_body_bytes)) {
+    enum rk_status status = rk_rpc_scan(&connection->scan, in, config->max_body_bytes);
+    if (status == RK_EBUSY) return 0;
+    connection->scan = (struct rk_rpc_scan){0, 0};
+    if (status == RK_ESIZE) {
         refuse(connection, NULL, RK_OP_NONE, RK_ESIZE, NULL,
                "a message is above %llu bytes", (unsigned long long)config->max_body_bytes);
         connection->is_closing = true;
         return 0;
     }
+    if (status == RK_OK) status = rk_msgpack_measure(in, &size); /* depth, and all else */
     if (status == RK_OK)
         status = rk_rpc_message_parse(&message, rk_slice_of(in.data, size));
     if (status != RK_OK) {

@@ -41,6 +41,68 @@ static struct rk_slice take_text(struct rk_reader *reader)
     return RK_SLICE_EMPTY;
 }
 
+/* An item's own bytes, without what it contains, and how many items it contains. False:
+ * the header is not all there, or malformed (*size is then 0). */
+static bool measure_item(struct rk_slice in, uint64_t *size, uint64_t *items)
+{
+    /* From 0xc0 on: bytes of the length after the head, bytes that follow. */
+    static const uint8_t fixed[32] = {
+        0, 0, 0, 0, 0, 0, 0, 0, 0,  0, 4, 8, 1, 2, 4, 8, /* nil ... uint 64 */
+        1, 2, 4, 8, 2, 3, 5, 9, 17, 0, 0, 0, 0, 0, 0, 0, /* int 8 ... fixext 16 */
+    };
+    uint8_t head = in.data[0];
+    unsigned width = 0; /* bytes of a length */
+    *items = 0;
+    *size = 1;
+    if (head < 0x80 || head >= 0xe0) return true;
+    if (head < 0xa0) {
+        *items = head < 0x90 ? 2u * (head & 0x0f) : head & 0x0f;
+        return true;
+    }
+    if (head < 0xc0) {
+        *size = 1u + (head & 0x1f);
+        return true;
+    }
+    if (head == 0xc1) {
+        *size = 0;
+        return false;
+    }
+    bool is_extension = head >= 0xc7 && head <= 0xc9;
+    if (head >= 0xc4 && head <= 0xc6) width = 1u << (head - 0xc4);
+    if (is_extension) width = 1u << (head - 0xc7);
+    if (head >= 0xd9 && head <= 0xdb) width = 1u << (head - 0xd9);
+    if (head >= 0xdc) width = head & 1 ? 4 : 2;
+    if (in.size < 1 + width) return false;
+    struct rk_reader reader;
+    rk_reader_init(&reader, rk_slice_of(in.data + 1, width));
+    uint64_t length = take_big_endian(&reader, width);
+    if (head >= 0xdc)
+        *items = head >= 0xde ? 2 * length : length;
+    else
+        *size += length + is_extension + fixed[head - 0xc0];
+    *size += width;
+    return true;
+}
+
+enum rk_status rk_rpc_scan(struct rk_rpc_scan *scan, struct rk_slice in, size_t max)
+{
+    if (scan->items == 0) scan->items = 1;
+    while (scan->items > 0) {
+        uint64_t size, items;
+        /* Every item has a byte at least. */
+        if (scan->items > max || scan->at > max - scan->items) return RK_ESIZE;
+        if (scan->at == in.size) return RK_EBUSY;
+        if (!measure_item(rk_slice_of(in.data + scan->at, in.size - scan->at), &size,
+                          &items))
+            return size == 0 ? RK_EINVAL : RK_EBUSY;
+        if (size > max - scan->at) return RK_ESIZE;
+        if (size > in.size - scan->at) return RK_EBUSY;
+        scan->at += (size_t)size;
+        scan->items += items - 1;
+    }
+    return RK_OK;
+}
+
 enum rk_status rk_rpc_message_parse(struct rk_rpc_message *out, struct rk_slice bytes)
 {
     struct rk_reader reader;

@@ -13,6 +13,18 @@ struct rk_rpc_message {
     struct rk_slice params; /* the msgpack map of the one parameter; empty if none */
 };
 
+/* How far the first message of an input was looked at. Zeroed before each message. */
+struct rk_rpc_scan {
+    size_t at;      /* whole items up to here; once complete, the message's size */
+    uint64_t items; /* that are still to come; 0 before the first look */
+};
+
+/* Looks on from where the last call stopped, so that a message that comes in small pieces
+ * costs no more than its size. RK_OK: complete. RK_EBUSY: more bytes are needed. RK_ESIZE:
+ * it has more than max bytes, as headers tell before the bytes are there. RK_EINVAL. */
+RK_MUST_CHECK enum rk_status rk_rpc_scan(struct rk_rpc_scan *scan, struct rk_slice in,
+                                         size_t max);
+
 /* Takes one complete message apart; slices point into it. RK_EINVAL: neither
  * [0, id, method, [{...}]] nor [2, method, [{...}]]. */
 RK_MUST_CHECK enum rk_status rk_rpc_message_parse(struct rk_rpc_message *out,

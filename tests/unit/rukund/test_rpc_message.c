@@ -1,3 +1,4 @@
+#include "api/api.h"
 #include "rukund/rpc_message.h"
 
 #include <setjmp.h>
@@ -52,6 +53,54 @@ static void refuses_others(void **state)
         RK_EINVAL);
 }
 
+/* Every kind of item, fed byte by byte: complete exactly at the end, wherever it is cut. */
+static void scans_in_pieces(void **state)
+{
+    static const char message[] =
+        "\xdc\x00\x10\x01\xff\xc0\xc2\xca\x01\x02\x03\x04\xcb\x01\x02\x03\x04\x05\x06\x07\x08\xcc"
+        "\x01"
+        "\xcd\x01\x02\xce\x01\x02\x03\x04\xcf\x01\x02\x03\x04\x05\x06\x07\x08"
+        "\xa3xyz\xd9\x02xy\xda\x00\x01x\xc4\x03xyz\x82\x01\x02\x03\x04"
+        "\xdc\x00\x07\xd0\x01\xd1\x01\x02\xd3\x01\x02\x03\x04\x05\x06\x07\x08\xd4\x01\x02"
+        "\xd7\x01\x02\x03\x04\x05\x06\x07\x08\x09\xc7\x02\x01xy\xde\x00\x01\xa1k\xdd\x00"
+        "\x00"
+        "\x00\x01\xc3";
+    struct rk_rpc_scan scan = {0, 0};
+    (void)state;
+    size_t size = sizeof(message) - 1, measured = 0;
+    struct rk_slice all = rk_slice_of(message, size);
+    assert_int_equal(rk_msgpack_measure(all, &measured), RK_OK);
+    assert_int_equal(measured, size);
+    for (size_t i = 0; i < size; i++)
+        assert_int_equal(rk_rpc_scan(&scan, rk_slice_of(message, i), 1000), RK_EBUSY);
+    assert_int_equal(rk_rpc_scan(&scan, all, 1000), RK_OK);
+    assert_int_equal(scan.at, size);
+    scan = (struct rk_rpc_scan){0, 0};
+    assert_int_equal(rk_rpc_scan(&scan, all, size), RK_OK);
+    scan = (struct rk_rpc_scan){0, 0};
+    assert_int_equal(rk_rpc_scan(&scan, all, size - 1), RK_ESIZE);
+}
+
+static void scan_refuses_by_headers(void **state)
+{
+    static const struct {
+        struct rk_slice bytes;
+        enum rk_status status;
+    } rows[] = {
+        {{(const uint8_t *)"\xdd\x0f\xff\xff\xff", 5}, RK_ESIZE},
+        {{(const uint8_t *)"\xdf\xff\xff\xff\xff", 5}, RK_ESIZE},
+        {{(const uint8_t *)"\xdb\xff\xff\xff\xff", 5}, RK_ESIZE},
+        {{(const uint8_t *)"\xc6\x00\x00\x04\x00", 5}, RK_ESIZE},
+        {{(const uint8_t *)"\xc6\x00\x00\x03\x00", 5}, RK_EBUSY},
+        {{(const uint8_t *)"\x91\xc1", 2}, RK_EINVAL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct rk_rpc_scan scan = {0, 0};
+        assert_int_equal(rk_rpc_scan(&scan, rows[i].bytes, 1000), rows[i].status);
+    }
+}
+
 static void writes(void **state)
 {
     struct rk_buf out;
@@ -103,10 +152,9 @@ static void adds_to_maps(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parses_requests),
-        cmocka_unit_test(refuses_others),
-        cmocka_unit_test(writes),
-        cmocka_unit_test(adds_to_maps),
+        cmocka_unit_test(parses_requests), cmocka_unit_test(refuses_others),
+        cmocka_unit_test(scans_in_pieces), cmocka_unit_test(scan_refuses_by_headers),
+        cmocka_unit_test(writes),          cmocka_unit_test(adds_to_maps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
