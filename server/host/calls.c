@@ -437,23 +437,40 @@ void rk_host_drop(struct rk_host *host, uint64_t number)
 
 /* --- deadlines ----------------------------------------------------------------------- */
 
-static void run_out(struct rk_call *call)
+/* Its client is told that nobody knows; the call stays to give back what may still come. */
+static void unknown_acquire(struct rk_call *call)
 {
     struct rk_host *host = call->group->host;
+    struct rk_reply reply;
+    rk_host_reply_init(&reply, RK_OP_LOCK_ACQUIRE);
+    reply.status = RK_EUNKNOWN;
+    reply.outcome = RK_OUTCOME_UNKNOWN;
+    snprintf(reply.text, sizeof(reply.text),
+             "no answer within the deadline; it is cancelled, so that no late grant stays");
+    host->metrics.calls_failed++;
+    if (call->number != 0) {
+        host->io.reply(host->io.context, call->number, &reply);
+        rk_map_remove(&host->numbers, &call->number_node);
+        call->number = 0;
+    }
+    call->deadline_ms = rk_host_now(host) + RK_DEADLINE_MAX_MS;
+    rk_call_wake_at(call, call->deadline_ms);
+    rk_call_drop(call);
+}
+
+static void run_out(struct rk_call *call)
+{
     if (call->is_dropped || call->origin != NULL) {
         rk_call_free(call); /* the origin has a deadline of its own */
-        return;
-    }
-    if (!call->is_write || call->sends == 0) {
+    } else if (!call->is_write || call->sends == 0) {
         rk_call_fail(call, RK_EUNAVAILABLE, "group %" PRIu32 " has no leader that answers",
                      call->group->id);
-        return;
+    } else if (call->op == RK_OP_LOCK_ACQUIRE) {
+        unknown_acquire(call);
+    } else {
+        rk_call_fail(call, RK_EUNKNOWN,
+                     "no answer within the deadline; the outcome is unknown");
     }
-    if (call->op == RK_OP_LOCK_ACQUIRE)
-        rk_group_cancel(call->group, rk_slice_of(call->key, call->client_size), call->seq);
-    (void)host;
-    rk_call_fail(call, RK_EUNKNOWN,
-                 "no answer within the deadline; the outcome is unknown");
 }
 
 void rk_host_calls_wake(struct rk_host *host)
