@@ -91,6 +91,22 @@ static void test_measure_bounds_depth(void **state)
                      RK_EINVAL);
 }
 
+static void test_measure_bounds_size(void **state)
+{
+    (void)state;
+    size_t most = RK_MSGPACK_MAX;
+    uint8_t *bytes = calloc(1, most + 1);
+    for (size_t size = most; size <= most + 1; size++) {
+        uint8_t header[5] = {0xc6, (uint8_t)((size - 5) >> 24), (uint8_t)((size - 5) >> 16),
+                             (uint8_t)((size - 5) >> 8), (uint8_t)(size - 5)};
+        memcpy(bytes, header, 5);
+        size_t measured = 0;
+        assert_int_equal(rk_msgpack_measure(rk_slice_of(bytes, size), &measured),
+                         size == most ? RK_OK : RK_EINVAL);
+    }
+    free(bytes);
+}
+
 static void test_depth_of_bodies(void **state)
 {
     struct fixture *fixture = *state;
@@ -306,6 +322,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_measure, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_measure_bounds_depth, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_measure_bounds_size, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_depth_of_bodies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_malformed_json, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_malformed_msgpack, set_up, tear_down),

@@ -142,7 +142,7 @@ static void test_versions_and_operations(void **state)
         {"01200000", RK_EPROTO},
         {"0120022000", RK_EPROTO},
         {"012000408080808010", RK_EPROTO},
-        {"010c008140027231", RK_EPROTO},
+        {"010c00814002723101", RK_EPROTO},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct rk_request request;
@@ -178,6 +178,52 @@ static void test_golden_replies(void **state)
         rk_reply_encode(&buf, &cases[i].reply);
         assert_string_equal(body_hex(rk_buf_slice(&buf), *state), cases[i].hex);
         rk_buf_fini(&buf);
+    }
+}
+
+static void test_reply_versions_and_parts(void **state)
+{
+    static const struct {
+        const char *hex;
+        enum rk_status status;
+    } cases[] = {
+        {"", RK_EPROTO},
+        {"00", RK_EPROTO},
+        {"000a0000", RK_EPROTO},
+        {"010a0000", RK_OK},
+        {"020a0000", RK_EUNSUPPORTED},
+        {"01800000", RK_EUNSUPPORTED},
+        {"010a0100", RK_OK},
+        {"010a0200", RK_EPROTO},
+        {"010a000000", RK_EPROTO},
+        {"010a00808080808080808010", RK_EPROTO}, /* a part that nobody knows */
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct rk_reply reply;
+        enum rk_status status =
+            rk_reply_decode(&reply, body_unhex(cases[i].hex, *state), *state);
+        if (status != cases[i].status)
+            fail_msg("%s: %s", cases[i].hex, rk_status_text(status));
+    }
+}
+
+/* A few bytes that claim 60000 items get no memory for them. */
+static void test_claims_are_checked_before_allocation(void **state)
+{
+    (void)state;
+    static const char *const claims[] = {"01200040e0d4030161", "010a008008e0d4030161"};
+    for (size_t i = 0; i < 2; i++) {
+        struct rk_arena arena;
+        struct rk_request request;
+        struct rk_reply reply;
+        rk_arena_init(&arena);
+        struct rk_slice bytes = body_unhex(claims[i], &arena);
+        size_t total = arena.total;
+        enum rk_status status = i == 0 ? rk_request_decode(&request, bytes, &arena)
+                                       : rk_reply_decode(&reply, bytes, &arena);
+        assert_int_equal(status, RK_EPROTO);
+        assert_int_equal(arena.total, total);
+        rk_arena_fini(&arena);
     }
 }
 
@@ -248,6 +294,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_internal_requests, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_versions_and_operations, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_golden_replies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_reply_versions_and_parts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_claims_are_checked_before_allocation, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_replies_round_trip, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,6 +106,9 @@ static void test_problem_documents(void **state)
          "{\"type\":\"urn:rukun:held\",\"title\":\"held\",\"status\":409,\"code\":\"held\","
          "\"retryable\":true,\"outcome\":\"not_done\",\"granted\":false,\"holders\":[{"
          "\"owner\":\"bob\",\"mode\":\"exclusive\"}],\"retry_after_ms\":1200}"},
+        {{.op = RK_OP_LOCK_RENEW, .status = RK_EHELD},
+         "{\"type\":\"urn:rukun:held\",\"title\":\"held\",\"status\":409,\"code\":\"held\","
+         "\"retryable\":true,\"outcome\":\"not_done\",\"holders\":[]}"},
         {{.op = RK_OP_LOCK_ACQUIRE,
           .status = RK_EDEADLOCK,
           .edges = edges,
