@@ -116,8 +116,52 @@ static void test_evicted_and_asked_again_goes_to_main(void **state)
     c_expect(bench, "a150", NULL);
     bench_restore(bench); /* the ghosts are state */
     put_sized(bench, "a150", VALUE_SIZE);
-    fill_cache(bench, "b", 20);
+    fill_cache(bench, "b", 200);
     assert_true(c_get(bench, "a150")->found);
+}
+
+/* So many evictions later the old ones do not count, the late ones do. */
+static void test_evictions_long_ago_are_forgotten(void **state)
+{
+    struct bench *bench = *state;
+    c_configure(bench, 200000, NULL);
+    fill_cache(bench, "a", 300);
+    fill_cache(bench, "b", RK_CACHE_GHOSTS + 100);
+    bench_restore(bench);
+    put_sized(bench, "a150", VALUE_SIZE);
+    put_sized(bench, "b8000", VALUE_SIZE);
+    fill_cache(bench, "c", 200);
+    assert_false(c_get(bench, "a150")->found);
+    assert_true(c_get(bench, "b8000")->found);
+}
+
+static void test_recency_of_one_cache_does_not_hide_anothers(void **state)
+{
+    struct bench *bench = *state;
+    c_configure(bench, 65536, NULL);
+    fill_cache(bench, "k", 30);
+    struct rk_request request = c_put_request("x", "1");
+    request.cache = text_slice("other");
+    RK_SET(&request, CACHE);
+    char value[6000];
+    memset(value, '1', sizeof(value));
+    request.value.bytes = rk_slice_of(value, sizeof(value));
+    struct rk_request small = {
+        .op = RK_OP_CACHE_CONFIGURE, .cache = text_slice("other"), .bytes_max = 65536};
+    RK_SET(&small, CACHE);
+    RK_SET(&small, BYTES_MAX);
+    bench_call(bench, &small);
+    const char *keys[] = {"x", "y", "z"};
+    for (int i = 0; i < 3; i++) {
+        request.key = text_slice(keys[i]);
+        bench_call(bench, &request);
+    }
+    c_get(bench, "k29");
+    struct rk_request get = c_key_request(RK_OP_CACHE_GET, "x");
+    get.cache = text_slice("other");
+    bench_query(bench, &get);
+    c_delete_key(bench, "k29");
+    assert_int_equal(c_touch(bench), 1);
 }
 
 static void test_batches_of_recency_are_bounded(void **state)
@@ -171,6 +215,8 @@ int main(void)
         CACHE_TEST(test_s3fifo_keeps_what_is_read),
         CACHE_TEST(test_lru_keeps_what_is_read),
         CACHE_TEST(test_evicted_and_asked_again_goes_to_main),
+        CACHE_TEST(test_evictions_long_ago_are_forgotten),
+        CACHE_TEST(test_recency_of_one_cache_does_not_hide_anothers),
         CACHE_TEST(test_batches_of_recency_are_bounded),
         CACHE_TEST(test_default_ttl_and_bad_policy),
     };

@@ -19,7 +19,8 @@
 struct load {
     struct bench *bench;
     struct rk_random random;
-    char delivery[RK_DELIVERY_ID_SIZE]; /* the last one, or empty */
+    char deliveries[16][RK_DELIVERY_ID_SIZE]; /* the last ones */
+    uint32_t delivery_count;
     char value[3000];
 };
 
@@ -48,6 +49,9 @@ static void do_configure(struct load *load)
     (void)bench_call(load->bench, &queue);
     struct rk_request cache = {.op = RK_OP_CACHE_CONFIGURE, .bytes_max = 65536};
     RK_SET(&cache, BYTES_MAX);
+    cache.policy =
+        pick(load, 2) == 0 ? RK_SLICE_LITERAL("lru") : RK_SLICE_LITERAL("s3fifo");
+    RK_SET(&cache, POLICY);
     (void)bench_call(load->bench, &cache);
 }
 
@@ -96,16 +100,19 @@ static void do_consume(struct load *load)
     const struct rk_reply *reply = bench_call(load->bench, &request);
     if (!load->bench->has_reply || reply->message_count == 0) return;
     struct rk_slice id = reply->messages[0].id;
-    memcpy(load->delivery, id.data, id.size);
-    load->delivery[id.size] = '\0';
+    char *out = load->deliveries[load->delivery_count++ % 16];
+    memcpy(out, id.data, id.size);
+    out[id.size] = '\0';
 }
 
 static void do_settle(struct load *load)
 {
-    if (load->delivery[0] == '\0') return;
+    uint64_t known = load->delivery_count < 16 ? load->delivery_count : 16;
+    if (known == 0) return;
+    const char *delivery = load->deliveries[pick(load, known)];
     static const enum rk_op ops[] = {RK_OP_QUEUE_ACK, RK_OP_QUEUE_NACK, RK_OP_QUEUE_EXTEND,
                                      RK_OP_QUEUE_RETURN};
-    struct rk_slice ids[1] = {text_slice(load->delivery)};
+    struct rk_slice ids[1] = {text_slice(delivery)};
     struct rk_request request = {
         .op = ops[pick(load, 4)], .ids = {ids, 1}, .is_bulk = true, .visibility_ms = 700};
     RK_SET(&request, IDS);
@@ -153,9 +160,9 @@ static void step(struct load *load)
         do_publish(load);
     } else if (what < 40) {
         do_consume(load);
-    } else if (what < 55) {
+    } else if (what < 58) {
         do_settle(load);
-    } else if (what < 57) {
+    } else if (what < 59) {
         do_sweep(load);
     } else if (what < 92) {
         do_cache(load);
@@ -187,11 +194,11 @@ static void restore_all(struct rk_machine *machine, struct rk_slice records, uin
 static void test_snapshot_while_entries_are_applied(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 12; seed++) {
+    for (uint64_t seed = 1; seed <= 16; seed++) {
         struct load load;
         load_init(&load, seed);
         do_configure(&load);
-        for (int i = 0; i < 500; i++)
+        for (int i = 0; i < 1500; i++)
             step(&load);
         uint64_t hash = bench_hash(load.bench);
         uint64_t index = load.bench->index;
@@ -199,10 +206,10 @@ static void test_snapshot_while_entries_are_applied(void **state)
         rk_buf_init(&buf);
         assert_int_equal(rk_machine_snapshot_begin(load.bench->machine), RK_OK);
         for (bool is_done = false; !is_done;) {
-            assert_int_equal(
-                rk_machine_snapshot_step(load.bench->machine, &buf, 300, &is_done), RK_OK);
             for (int i = 0; i < 5; i++)
                 step(&load);
+            assert_int_equal(
+                rk_machine_snapshot_step(load.bench->machine, &buf, 300, &is_done), RK_OK);
         }
         rk_machine_snapshot_end(load.bench->machine);
         struct rk_machine *machine = machine_new();

@@ -193,6 +193,21 @@ static void test_unique_until_acked(void **state)
     assert_false(is_text(q_publish(bench, "t", "3", unique(RK_UNIQUE_ACKED))->id, first));
 }
 
+static void test_unique_keys_are_no_publish_ids(void **state)
+{
+    struct bench *bench = *state;
+    id_text first;
+    q_keep(first, q_publish(bench, "t", "1", unique(RK_UNIQUE_WINDOW))->id);
+    struct rk_message_in in = {.publish_id = RK_SLICE_LITERAL("k")};
+    assert_false(is_text(q_publish(bench, "t", "2", in)->id, first));
+    /* Refused by its unique key, a publish id is known all the same. */
+    in = unique(RK_UNIQUE_WINDOW);
+    in.publish_id = RK_SLICE_LITERAL("p");
+    assert_true(is_text(q_publish(bench, "t", "3", in)->id, first));
+    in = (struct rk_message_in){.publish_id = RK_SLICE_LITERAL("p")};
+    assert_true(is_text(q_publish(bench, "t", "4", in)->id, first));
+}
+
 static void test_unique_in_a_window(void **state)
 {
     struct bench *bench = *state;
@@ -480,6 +495,7 @@ int main(void)
         QUEUE_TEST(test_dedup_records_go_after_the_window),
         QUEUE_TEST(test_unique_while_queued),
         QUEUE_TEST(test_unique_until_acked),
+        QUEUE_TEST(test_unique_keys_are_no_publish_ids),
         QUEUE_TEST(test_unique_in_a_window),
         QUEUE_TEST(test_purge_gives_unique_keys_back),
         QUEUE_TEST(test_retried_publish),
