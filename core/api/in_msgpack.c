@@ -2,7 +2,6 @@
 
 #include "base/assert.h"
 
-#include <assert.h>
 #include <stdio.h>
 
 static uint64_t take_be(const uint8_t *at, size_t size)
@@ -21,7 +20,7 @@ static void set_signed(struct rk_in *out, int64_t value)
 
 static void set_number(struct rk_in *out, uint8_t code, const uint8_t *at)
 {
-    static_assert(sizeof(float) == 4 && sizeof(double) == 8, "IEEE 754");
+    _Static_assert(sizeof(float) == 4 && sizeof(double) == 8, "IEEE 754");
     switch (code) {
     case 0xca: {
         uint32_t bits = (uint32_t)take_be(at, 4);

@@ -1,6 +1,7 @@
 #include "api/out.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 static void put_be(struct rk_out *out, uint8_t code, uint64_t value, size_t size)
 {
@@ -170,9 +171,8 @@ void rk_out_real(struct rk_out *out, double value)
     char text[40];
     for (int digits = 15; digits <= 17; digits++) {
         snprintf(text, sizeof(text), "%.*g", digits, value);
-        double back = 0;
-        if (sscanf(text, "%lf", &back) == 1 && memcmp(&back, &value, sizeof(value)) == 0)
-            break;
+        double back = strtod(text, NULL);
+        if (memcmp(&back, &value, sizeof(value)) == 0) break;
     }
     bool is_plain = true;
     for (char *at = text; *at != '\0'; at++) {

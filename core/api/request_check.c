@@ -3,7 +3,6 @@
 
 #include "base/hash.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -364,7 +363,7 @@ static enum rk_status check_duplicates(const struct rk_place *place,
                                        const struct rk_request *request)
 {
     enum { SLOTS = 2048 };
-    static_assert(SLOTS > 2 * RK_BATCH_MAX, "the table stays half empty");
+    _Static_assert(SLOTS > 2 * RK_BATCH_MAX, "the table stays half empty");
     uint16_t slots[SLOTS];
     if (request->resource_count < 2) return RK_OK;
     memset(slots, 0, sizeof(slots));

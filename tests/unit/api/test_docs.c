@@ -51,8 +51,12 @@ static void test_openapi_refers_to_what_it_holds(void **state)
     static const char begin[] = "\"$ref\":\"#/components/";
     while ((at = strstr(at, begin)) != NULL) {
         at += sizeof(begin) - 1;
+        const char *slash = strchr(at, '/'), *quote = strchr(at, '"');
+        assert_true(slash != NULL && quote != NULL && slash < quote);
         char kind[32] = "", name[64] = "";
-        assert_int_equal(sscanf(at, "%31[a-z]/%63[^\"]", kind, name), 2);
+        assert_true(slash - at < 32 && quote - slash < 64);
+        memcpy(kind, at, (size_t)(slash - at));
+        memcpy(name, slash + 1, (size_t)(quote - slash - 1));
         const json_t *list = json_object_get(json_object_get(root, "components"), kind);
         if (json_object_get(list, name) == NULL) fail_msg("%s/%s", kind, name);
     }
