@@ -3,69 +3,7 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/list.h"
-#include "base/random.h"
-
-/* What a sector held when the file was last synced. */
-struct saved {
-    uint64_t sector;
-    uint8_t bytes[RK_MEMFS_SECTOR];
-};
-
-struct inode {
-    uint32_t references; /* names, durable names, pending steps and open files */
-    bool is_dir;
-    bool is_locked;
-    uint8_t *data;
-    uint64_t size;
-    uint64_t capacity;
-    uint64_t durable_size;
-    uint8_t *dirty; /* one a sector of capacity */
-    struct saved *saved;
-    uint32_t saved_count;
-    uint32_t saved_capacity;
-};
-
-struct name {
-    char *path;
-    struct inode *inode;
-};
-
-struct names {
-    struct name *list;
-    uint32_t count;
-    uint32_t capacity;
-};
-
-/* A change of a folder that is not synced: path now means inode (NULL: it is gone). A
- * rename is two steps that survive together. */
-struct step {
-    char *path;
-    struct inode *inode;
-    bool has_follower;
-};
-
-struct rk_memfs {
-    struct rk_fs fs;
-    struct rk_random random;
-    struct names names;   /* as seen now */
-    struct names durable; /* as after a crash */
-    struct step *steps;
-    uint32_t step_count;
-    uint32_t step_capacity;
-    uint64_t epoch; /* raised by a crash: files opened before fail */
-    uint64_t ops;
-    uint64_t fail_at;
-    enum rk_status fail_status;
-    bool is_fail_sticky;
-    uint64_t crash_at;
-    bool is_down;
-    uint64_t capacity;
-    uint64_t read_flips;
-    uint64_t sync_us;
-    uint64_t write_us_per_kib;
-    uint64_t cost_us;
-    uint64_t cost_bytes;
-};
+#include "storage/memfs_private.h"
 
 struct memfs_file {
     struct rk_file file;
@@ -106,132 +44,6 @@ static enum rk_status verdict_status(const struct rk_memfs *memfs, enum verdict 
     return verdict == GO ? RK_OK : memfs->fail_status;
 }
 
-static void inode_release(struct inode *inode)
-{
-    if (inode == NULL || --inode->references > 0) return;
-    rk_free(inode->data);
-    rk_free(inode->dirty);
-    rk_free(inode->saved);
-    rk_free(inode);
-}
-
-static struct inode *inode_retain(struct inode *inode)
-{
-    if (inode != NULL) inode->references++;
-    return inode;
-}
-
-static struct name *names_find(const struct names *names, const char *path)
-{
-    for (uint32_t i = 0; i < names->count; i++)
-        if (strcmp(names->list[i].path, path) == 0) return &names->list[i];
-    return NULL;
-}
-
-/* path means inode from now on; NULL removes it. */
-static enum rk_status names_set(struct names *names, const char *path, struct inode *inode)
-{
-    struct name *name = names_find(names, path);
-    if (name != NULL) {
-        struct inode *old = name->inode;
-        if (inode != NULL) {
-            name->inode = inode_retain(inode);
-        } else {
-            rk_free(name->path);
-            *name = names->list[--names->count];
-        }
-        inode_release(old);
-        return RK_OK;
-    }
-    if (inode == NULL) return RK_OK;
-    if (names->count == names->capacity) {
-        uint32_t capacity = names->capacity == 0 ? 16 : names->capacity * 2;
-        struct name *list = rk_realloc_array(names->list, capacity, sizeof(*list));
-        if (list == NULL) return RK_ENOMEM;
-        names->list = list;
-        names->capacity = capacity;
-    }
-    char *copy = rk_strdup(path);
-    if (copy == NULL) return RK_ENOMEM;
-    names->list[names->count++] = (struct name){copy, inode_retain(inode)};
-    return RK_OK;
-}
-
-static void names_fini(struct names *names)
-{
-    for (uint32_t i = 0; i < names->count; i++) {
-        rk_free(names->list[i].path);
-        inode_release(names->list[i].inode);
-    }
-    rk_free(names->list);
-    *names = (struct names){0};
-}
-
-static enum rk_status names_copy(struct names *to, const struct names *from)
-{
-    for (uint32_t i = 0; i < from->count; i++) {
-        enum rk_status status = names_set(to, from->list[i].path, from->list[i].inode);
-        if (status != RK_OK) return status;
-    }
-    return RK_OK;
-}
-
-static enum rk_status step_add(struct rk_memfs *memfs, const char *path,
-                               struct inode *inode, bool has_follower)
-{
-    if (memfs->step_count == memfs->step_capacity) {
-        uint32_t capacity = memfs->step_capacity == 0 ? 16 : memfs->step_capacity * 2;
-        struct step *steps = rk_realloc_array(memfs->steps, capacity, sizeof(*steps));
-        if (steps == NULL) return RK_ENOMEM;
-        memfs->steps = steps;
-        memfs->step_capacity = capacity;
-    }
-    char *copy = rk_strdup(path);
-    if (copy == NULL) return RK_ENOMEM;
-    memfs->steps[memfs->step_count++] =
-        (struct step){copy, inode_retain(inode), has_follower};
-    return names_set(&memfs->names, path, inode);
-}
-
-static bool is_in_dir(const char *path, const char *dir)
-{
-    if (strcmp(dir, ".") == 0) return strchr(path, '/') == NULL;
-    size_t size = strlen(dir);
-    while (size > 0 && dir[size - 1] == '/')
-        size--;
-    return strncmp(path, dir, size) == 0 && path[size] == '/' &&
-           strchr(path + size + 1, '/') == NULL;
-}
-
-/* Makes the first `count` steps durable, those of dir only if dir is not NULL. */
-static enum rk_status steps_settle(struct rk_memfs *memfs, uint32_t count, const char *dir)
-{
-    uint32_t kept = 0;
-    enum rk_status status = RK_OK;
-    for (uint32_t i = 0; i < memfs->step_count; i++) {
-        struct step *step = &memfs->steps[i];
-        bool is_taken = i < count && (dir == NULL || is_in_dir(step->path, dir));
-        if (!is_taken) {
-            memfs->steps[kept++] = *step;
-            continue;
-        }
-        if (status == RK_OK) status = names_set(&memfs->durable, step->path, step->inode);
-        rk_free(step->path);
-        inode_release(step->inode);
-    }
-    memfs->step_count = kept;
-    return status;
-}
-
-static void steps_drop(struct rk_memfs *memfs)
-{
-    for (uint32_t i = 0; i < memfs->step_count; i++) {
-        rk_free(memfs->steps[i].path);
-        inode_release(memfs->steps[i].inode);
-    }
-    memfs->step_count = 0;
-}
-
 uint64_t rk_memfs_used(const struct rk_memfs *memfs)
 {
     uint64_t sum = 0;
@@ -246,7 +58,7 @@ static enum rk_status file_new(struct rk_memfs *memfs, struct rk_file **out,
     struct memfs_file *file = rk_malloc(sizeof(*file));
     if (file == NULL) return RK_ENOMEM;
     *file = (struct memfs_file){.file = {.fs = &memfs->fs},
-                                .inode = inode_retain(inode),
+                                .inode = rk_memfs_inode_retain(inode),
                                 .epoch = memfs->epoch,
                                 .is_writable = is_writable,
                                 .is_lock = is_lock};
@@ -263,7 +75,7 @@ static bool has_parent(const struct rk_memfs *memfs, const char *path)
     if (size >= sizeof(parent)) return false;
     memcpy(parent, path, size);
     parent[size] = '\0';
-    const struct name *name = names_find(&memfs->names, parent);
+    const struct name *name = rk_memfs_names_find(&memfs->names, parent);
     return name != NULL && name->inode->is_dir;
 }
 
@@ -274,8 +86,8 @@ static enum rk_status inode_create(struct rk_memfs *memfs, const char *path, boo
     if (inode == NULL) return RK_ENOMEM;
     inode->references = 1;
     inode->is_dir = is_dir;
-    enum rk_status status = step_add(memfs, path, inode, false);
-    inode_release(inode);
+    enum rk_status status = rk_memfs_step_add(memfs, path, inode, false);
+    rk_memfs_inode_release(inode);
     return status;
 }
 
@@ -285,12 +97,12 @@ static enum rk_status memfs_open(struct rk_fs *fs, struct rk_file **out, const c
     struct rk_memfs *memfs = memfs_of(fs);
     enum verdict verdict = count_op(memfs);
     if (verdict != GO && verdict != GO_THEN_DOWN) return verdict_status(memfs, verdict);
-    struct name *name = names_find(&memfs->names, path);
+    struct name *name = rk_memfs_names_find(&memfs->names, path);
     if (name == NULL) {
         if (!(flags & RK_FS_CREATE)) return memfs->is_down ? RK_EIO : RK_ENOENT;
         enum rk_status status = inode_create(memfs, path, false);
         if (status != RK_OK) return status;
-        name = names_find(&memfs->names, path);
+        name = rk_memfs_names_find(&memfs->names, path);
     } else if (name->inode->is_dir) {
         return RK_EIO;
     } else if ((flags & RK_FS_CREATE) && (flags & RK_FS_EXCLUSIVE)) {
@@ -311,7 +123,7 @@ static void memfs_close(struct rk_file *file)
     struct memfs_file *self = RK_CONTAINER(file, struct memfs_file, file);
     if (self->is_lock && self->epoch == memfs_of(file->fs)->epoch)
         self->inode->is_locked = false;
-    inode_release(self->inode);
+    rk_memfs_inode_release(self->inode);
     rk_free(self);
 }
 
@@ -342,56 +154,6 @@ static enum rk_status memfs_pread(struct rk_file *file, size_t *out, uint64_t of
     return RK_OK;
 }
 
-static enum rk_status inode_reserve(struct inode *inode, uint64_t size)
-{
-    if (size <= inode->capacity) return RK_OK;
-    uint64_t capacity = inode->capacity == 0 ? 4096 : inode->capacity;
-    while (capacity < size)
-        capacity *= 2;
-    uint8_t *data = rk_realloc(inode->data, capacity);
-    if (data == NULL) return RK_ENOMEM;
-    inode->data = data;
-    uint8_t *dirty = rk_realloc(inode->dirty, capacity / RK_MEMFS_SECTOR);
-    if (dirty == NULL) return RK_ENOMEM;
-    inode->dirty = dirty;
-    memset(data + inode->capacity, 0, capacity - inode->capacity);
-    memset(dirty + inode->capacity / RK_MEMFS_SECTOR, 0,
-           (capacity - inode->capacity) / RK_MEMFS_SECTOR);
-    inode->capacity = capacity;
-    return RK_OK;
-}
-
-static enum rk_status sector_save(struct inode *inode, uint64_t sector)
-{
-    if (inode->dirty[sector]) return RK_OK;
-    if (inode->saved_count == inode->saved_capacity) {
-        uint32_t capacity = inode->saved_capacity == 0 ? 16 : inode->saved_capacity * 2;
-        struct saved *saved = rk_realloc_array(inode->saved, capacity, sizeof(*saved));
-        if (saved == NULL) return RK_ENOMEM;
-        inode->saved = saved;
-        inode->saved_capacity = capacity;
-    }
-    struct saved *saved = &inode->saved[inode->saved_count++];
-    saved->sector = sector;
-    memcpy(saved->bytes, inode->data + sector * RK_MEMFS_SECTOR, RK_MEMFS_SECTOR);
-    inode->dirty[sector] = 1;
-    return RK_OK;
-}
-
-static enum rk_status inode_write(struct inode *inode, uint64_t offset, const void *data,
-                                  size_t size)
-{
-    if (size == 0) return RK_OK;
-    enum rk_status status = inode_reserve(inode, offset + size);
-    uint64_t end = (offset + size - 1) / RK_MEMFS_SECTOR;
-    for (uint64_t s = offset / RK_MEMFS_SECTOR; status == RK_OK && s <= end; s++)
-        status = sector_save(inode, s);
-    if (status != RK_OK) return status;
-    memcpy(inode->data + offset, data, size);
-    if (offset + size > inode->size) inode->size = offset + size;
-    return RK_OK;
-}
-
 static enum rk_status memfs_pwrite(struct rk_file *file, uint64_t offset, const void *data,
                                    size_t size)
 {
@@ -410,18 +172,10 @@ static enum rk_status memfs_pwrite(struct rk_file *file, uint64_t offset, const 
     }
     if (verdict == PART_THEN_DOWN || verdict == FAIL_AFTER_PART)
         size = (size_t)rk_random_below(&memfs->random, (uint64_t)size + 1);
-    enum rk_status status = inode_write(inode, offset, data, size);
+    enum rk_status status = rk_memfs_inode_write(inode, offset, data, size);
     memfs->cost_bytes += size;
     if (status != RK_OK) return status;
     return is_full && verdict == GO ? RK_EFULL : verdict_status(memfs, verdict);
-}
-
-static void inode_settle(struct inode *inode)
-{
-    for (uint32_t i = 0; i < inode->saved_count; i++)
-        inode->dirty[inode->saved[i].sector] = 0;
-    inode->saved_count = 0;
-    inode->durable_size = inode->size;
 }
 
 static enum rk_status memfs_datasync(struct rk_file *file)
@@ -430,7 +184,7 @@ static enum rk_status memfs_datasync(struct rk_file *file)
     struct inode *inode = inode_of(file);
     enum verdict verdict = count_op(memfs);
     if (inode == NULL) return RK_EIO;
-    if (verdict == GO || verdict == GO_THEN_DOWN) inode_settle(inode);
+    if (verdict == GO || verdict == GO_THEN_DOWN) rk_memfs_inode_settle(inode);
     memfs->cost_us += memfs->sync_us;
     return verdict_status(memfs, verdict);
 }
@@ -451,7 +205,7 @@ static enum rk_status memfs_truncate(struct rk_file *file, uint64_t size)
     enum verdict verdict = count_op(memfs);
     if (inode == NULL) return RK_EIO;
     if (verdict != GO && verdict != GO_THEN_DOWN) return verdict_status(memfs, verdict);
-    enum rk_status status = inode_reserve(inode, size);
+    enum rk_status status = rk_memfs_inode_reserve(inode, size);
     if (status != RK_OK) return status;
     if (size < inode->size) {
         uint32_t kept = 0;
@@ -476,7 +230,7 @@ static enum rk_status memfs_sync_dir(struct rk_fs *fs, const char *path)
     enum verdict verdict = count_op(memfs);
     memfs->cost_us += memfs->sync_us;
     if (verdict == GO || verdict == GO_THEN_DOWN) {
-        enum rk_status status = steps_settle(memfs, memfs->step_count, path);
+        enum rk_status status = rk_memfs_steps_settle(memfs, memfs->step_count, path);
         if (status != RK_OK) return status;
     }
     return verdict_status(memfs, verdict);
@@ -487,12 +241,12 @@ static enum rk_status memfs_rename(struct rk_fs *fs, const char *from, const cha
     struct rk_memfs *memfs = memfs_of(fs);
     enum verdict verdict = count_op(memfs);
     if (verdict != GO && verdict != GO_THEN_DOWN) return verdict_status(memfs, verdict);
-    struct name *name = names_find(&memfs->names, from);
+    struct name *name = rk_memfs_names_find(&memfs->names, from);
     if (name == NULL) return RK_ENOENT;
-    struct inode *inode = inode_retain(name->inode);
-    enum rk_status status = step_add(memfs, to, inode, true);
-    if (status == RK_OK) status = step_add(memfs, from, NULL, false);
-    inode_release(inode);
+    struct inode *inode = rk_memfs_inode_retain(name->inode);
+    enum rk_status status = rk_memfs_step_add(memfs, to, inode, true);
+    if (status == RK_OK) status = rk_memfs_step_add(memfs, from, NULL, false);
+    rk_memfs_inode_release(inode);
     return status == RK_OK ? verdict_status(memfs, verdict) : status;
 }
 
@@ -501,8 +255,8 @@ static enum rk_status memfs_unlink(struct rk_fs *fs, const char *path)
     struct rk_memfs *memfs = memfs_of(fs);
     enum verdict verdict = count_op(memfs);
     if (verdict != GO && verdict != GO_THEN_DOWN) return verdict_status(memfs, verdict);
-    if (names_find(&memfs->names, path) == NULL) return RK_ENOENT;
-    enum rk_status status = step_add(memfs, path, NULL, false);
+    if (rk_memfs_names_find(&memfs->names, path) == NULL) return RK_ENOENT;
+    enum rk_status status = rk_memfs_step_add(memfs, path, NULL, false);
     return status == RK_OK ? verdict_status(memfs, verdict) : status;
 }
 
@@ -511,7 +265,7 @@ static enum rk_status memfs_mkdir(struct rk_fs *fs, const char *path)
     struct rk_memfs *memfs = memfs_of(fs);
     enum verdict verdict = count_op(memfs);
     if (verdict != GO && verdict != GO_THEN_DOWN) return verdict_status(memfs, verdict);
-    if (names_find(&memfs->names, path) != NULL) return RK_EEXIST;
+    if (rk_memfs_names_find(&memfs->names, path) != NULL) return RK_EEXIST;
     enum rk_status status = inode_create(memfs, path, true);
     return status == RK_OK ? verdict_status(memfs, verdict) : status;
 }
@@ -522,14 +276,14 @@ static enum rk_status memfs_list(struct rk_fs *fs, const char *path, rk_fs_list_
 {
     struct rk_memfs *memfs = memfs_of(fs);
     if (memfs->is_down) return RK_EIO;
-    struct name *dir = names_find(&memfs->names, path);
+    struct name *dir = rk_memfs_names_find(&memfs->names, path);
     if (dir == NULL || !dir->inode->is_dir) return RK_ENOENT;
     struct names copy = {0};
-    enum rk_status status = names_copy(&copy, &memfs->names);
+    enum rk_status status = rk_memfs_names_copy(&copy, &memfs->names);
     for (uint32_t i = 0; status == RK_OK && i < copy.count; i++)
-        if (is_in_dir(copy.list[i].path, path))
+        if (rk_memfs_is_in_dir(copy.list[i].path, path))
             status = each(context, strrchr(copy.list[i].path, '/') + 1);
-    names_fini(&copy);
+    rk_memfs_names_fini(&copy);
     return status;
 }
 
@@ -550,11 +304,11 @@ static enum rk_status memfs_lock(struct rk_fs *fs, struct rk_file **out, const c
     struct rk_memfs *memfs = memfs_of(fs);
     enum verdict verdict = count_op(memfs);
     if (verdict != GO) return verdict_status(memfs, verdict);
-    if (names_find(&memfs->names, path) == NULL) {
+    if (rk_memfs_names_find(&memfs->names, path) == NULL) {
         enum rk_status status = inode_create(memfs, path, false);
         if (status != RK_OK) return status;
     }
-    struct inode *inode = names_find(&memfs->names, path)->inode;
+    struct inode *inode = rk_memfs_names_find(&memfs->names, path)->inode;
     if (inode->is_locked) return RK_EBUSY;
     enum rk_status status = file_new(memfs, out, inode, true, true);
     if (status == RK_OK) inode->is_locked = true;
@@ -589,51 +343,16 @@ struct rk_memfs *rk_memfs_new(uint64_t seed)
 void rk_memfs_free(struct rk_memfs *memfs)
 {
     if (memfs == NULL) return;
-    steps_drop(memfs);
+    rk_memfs_steps_drop(memfs);
     rk_free(memfs->steps);
-    names_fini(&memfs->names);
-    names_fini(&memfs->durable);
+    rk_memfs_names_fini(&memfs->names);
+    rk_memfs_names_fini(&memfs->durable);
     rk_free(memfs);
 }
 
 struct rk_fs *rk_memfs_fs(struct rk_memfs *memfs)
 {
     return &memfs->fs;
-}
-
-static void sector_crash(struct rk_memfs *memfs, struct inode *inode,
-                         const struct saved *saved, enum rk_memfs_crash_mode mode)
-{
-    uint8_t *now = inode->data + saved->sector * RK_MEMFS_SECTOR;
-    uint64_t pick =
-        mode == RK_MEMFS_CRASH_LOSE_ALL ? 0 : rk_random_below(&memfs->random, 5);
-    if (mode == RK_MEMFS_CRASH_KEEP_ALL || pick >= 3) return;
-    if (pick < 2) {
-        memcpy(now, saved->bytes, RK_MEMFS_SECTOR);
-    } else { /* torn: a part of the new, the rest of the old, or the other way round */
-        size_t cut = (size_t)rk_random_below(&memfs->random, RK_MEMFS_SECTOR);
-        if (rk_random_below(&memfs->random, 2) == 0)
-            memcpy(now + cut, saved->bytes + cut, RK_MEMFS_SECTOR - cut);
-        else
-            memcpy(now, saved->bytes, cut);
-    }
-}
-
-static void inode_crash(struct rk_memfs *memfs, struct inode *inode,
-                        enum rk_memfs_crash_mode mode)
-{
-    inode->is_locked = false;
-    for (uint32_t i = 0; i < inode->saved_count; i++)
-        sector_crash(memfs, inode, &inode->saved[i], mode);
-    uint64_t size = inode->size;
-    if (mode == RK_MEMFS_CRASH_LOSE_ALL && size > inode->durable_size)
-        size = inode->durable_size;
-    if (mode == RK_MEMFS_CRASH_RANDOM && size > inode->durable_size)
-        size = inode->durable_size +
-               rk_random_below(&memfs->random, size - inode->durable_size + 1);
-    if (size < inode->size) memset(inode->data + size, 0, inode->size - size);
-    inode->size = size;
-    inode_settle(inode);
 }
 
 void rk_memfs_crash(struct rk_memfs *memfs, enum rk_memfs_crash_mode mode)
@@ -643,16 +362,16 @@ void rk_memfs_crash(struct rk_memfs *memfs, enum rk_memfs_crash_mode mode)
     if (mode == RK_MEMFS_CRASH_RANDOM)
         count = (uint32_t)rk_random_below(&memfs->random, (uint64_t)memfs->step_count + 1);
     if (count > 0 && memfs->steps[count - 1].has_follower) count++;
-    enum rk_status status = steps_settle(memfs, count, NULL);
+    enum rk_status status = rk_memfs_steps_settle(memfs, count, NULL);
     RK_ASSERT(status == RK_OK);
-    steps_drop(memfs);
+    rk_memfs_steps_drop(memfs);
     struct names names = {0};
-    status = names_copy(&names, &memfs->durable);
+    status = rk_memfs_names_copy(&names, &memfs->durable);
     RK_ASSERT(status == RK_OK);
-    names_fini(&memfs->names);
+    rk_memfs_names_fini(&memfs->names);
     memfs->names = names;
     for (uint32_t i = 0; i < names.count; i++)
-        inode_crash(memfs, names.list[i].inode, mode);
+        rk_memfs_inode_crash(memfs, names.list[i].inode, mode);
 }
 
 uint64_t rk_memfs_op_count(const struct rk_memfs *memfs)
@@ -692,7 +411,7 @@ void rk_memfs_set_capacity(struct rk_memfs *memfs, uint64_t bytes)
 enum rk_status rk_memfs_flip(struct rk_memfs *memfs, const char *path, uint64_t offset,
                              unsigned bit)
 {
-    struct name *name = names_find(&memfs->names, path);
+    struct name *name = rk_memfs_names_find(&memfs->names, path);
     if (name == NULL) return RK_ENOENT;
     struct inode *inode = name->inode;
     if (offset >= inode->size || bit > 7) return RK_ERANGE;
@@ -723,31 +442,17 @@ uint64_t rk_memfs_take_cost_us(struct rk_memfs *memfs)
     return cost;
 }
 
-static struct inode *inode_clone(const struct inode *from)
-{
-    struct inode *inode = rk_calloc(1, sizeof(*inode));
-    if (inode == NULL) return NULL;
-    inode->references = 1;
-    inode->is_dir = from->is_dir;
-    if (inode_write(inode, 0, from->data, (size_t)from->size) != RK_OK) {
-        inode_release(inode);
-        return NULL;
-    }
-    inode_settle(inode);
-    return inode;
-}
-
 struct rk_memfs *rk_memfs_clone(const struct rk_memfs *memfs)
 {
     struct rk_memfs *clone = rk_memfs_new(memfs->random.state);
     if (clone == NULL) return NULL;
     for (uint32_t i = 0; i < memfs->names.count; i++) {
-        struct inode *inode = inode_clone(memfs->names.list[i].inode);
+        struct inode *inode = rk_memfs_inode_clone(memfs->names.list[i].inode);
         enum rk_status status = inode == NULL ? RK_ENOMEM : RK_OK;
         const char *path = memfs->names.list[i].path;
-        if (status == RK_OK) status = names_set(&clone->names, path, inode);
-        if (status == RK_OK) status = names_set(&clone->durable, path, inode);
-        inode_release(inode);
+        if (status == RK_OK) status = rk_memfs_names_set(&clone->names, path, inode);
+        if (status == RK_OK) status = rk_memfs_names_set(&clone->durable, path, inode);
+        rk_memfs_inode_release(inode);
         if (status != RK_OK) {
             rk_memfs_free(clone);
             return NULL;

@@ -186,7 +186,8 @@ void rk_wal_recovered_fini(struct rk_wal_recovered *recovered);
  * fini. Groups that are not present get their log with rk_entry_log_new.
  * RK_ECORRUPT: damage that is not a torn tail; error names file and offset. RK_EPROTO: a
  * format version this program does not know. RK_EIO, RK_EFULL, RK_ENOMEM. On any error
- * nothing is left open and the files are as they were. Blocks; any thread. */
+ * nothing is left open and no record that counts was touched (an unfinished next segment
+ * may have been removed and dropped batches erased). Blocks; any thread. */
 RK_MUST_CHECK enum rk_status rk_wal_open(struct rk_wal **out, struct rk_fs *fs,
                                          const char *dir,
                                          const struct rk_wal_options *options,
@@ -200,7 +201,10 @@ void rk_wal_free(struct rk_wal *wal);
 
 /* Writes the batch and syncs it: on RK_OK all of it is durable and batch->result and the
  * places of its runs are filled. An empty batch is fine and writes nothing.
- * RK_EIO, RK_EFULL, RK_ENOMEM: see "Errors" above. RK_ECLOSED: failed before. */
+ * RK_EINVAL: a record contradicts the log (an entry that does not follow, a truncation at
+ * or below commit, a compaction above the mark ...): a bug of the host, found before
+ * anything was written. RK_EIO, RK_EFULL, RK_ENOMEM. All: see "Errors" above.
+ * RK_ECLOSED: failed before. */
 RK_MUST_CHECK enum rk_status rk_wal_write(struct rk_wal *wal, struct rk_wal_batch *batch,
                                           struct rk_storage_error *error);
 

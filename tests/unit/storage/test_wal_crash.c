@@ -118,8 +118,8 @@ static void crash_often(void **state)
 static enum rk_status recycle_all(struct driver *driver)
 {
     enum rk_status status = driver_open(driver, NULL);
-    for (uint64_t i = 1; status == RK_OK && i <= 60; i++) {
-        driver_append(driver, 0, 1, 1, 1500);
+    for (uint64_t i = 1; status == RK_OK && i <= 20; i++) {
+        driver_append(driver, 0, 1, 1, 12000); /* one batch a segment */
         driver_hard(driver, 0, (struct rk_raft_hard_state){1, 0, i});
         driver_snapshot(driver, 0, i);
         status = driver_write(driver);
