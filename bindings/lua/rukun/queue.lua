@@ -131,7 +131,9 @@ end
 ---
 --- Where a call fails, job is false beside the message and its code; going on tries again.
 --- options.wait: the loop ends when none came for so many seconds; nil: never. A job that is
---- not settled when the loop asks for the next one is given back.
+--- not settled when the loop asks for the next one is given back; one that is left behind by
+--- a `break` comes back after its visibility timeout, unless it was <close>. (The loop has no
+--- closing value of its own: Lua 5.4.4 miscompiles a `break` where there are both.)
 function Queue:consume(options)
     options = values.check(options, take_known)
     local wait = options.wait == nil and math.huge or options.wait
@@ -145,11 +147,7 @@ function Queue:consume(options)
         if not jobs then return false, message, code end
         last = jobs[1]
         return last
-    end, nil, nil, setmetatable({}, {
-        __close = function()
-            if last and not last.is_settled then last:nack(0) end
-        end,
-    })
+    end
 end
 
 --- Calls handle(job) for each message, one after the other. It returns when handle returned

@@ -291,9 +291,9 @@ class Runner:
                                     name=f"rukun-{self._queue.topic}-{i}")
                    for i, cancel in enumerate(self._cancels)]
         keeper = threading.Thread(target=self._keep, daemon=True, name="rukun-extend")
-        for thread in [*threads, keeper]:
-            thread.start()
         try:
+            for thread in [keeper, *threads]:
+                thread.start()
             while not self._stop.wait(0.2):
                 if not any(thread.is_alive() for thread in threads):
                     break
@@ -302,10 +302,10 @@ class Runner:
             for cancel in self._cancels:
                 cancel.set()
             for thread in threads:
-                thread.join()
-            with self._lock:
-                self._active.clear()
-            keeper.join()
+                if thread.is_alive():
+                    thread.join()
+            if keeper.is_alive():
+                keeper.join()
 
     def _work(self, cancel: Any) -> None:
         pause = 0.1
