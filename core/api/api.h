@@ -72,12 +72,15 @@ RK_MUST_CHECK enum rk_status rk_request_from_msgpack(struct rk_request *out, enu
  * RK_ERANGE, RK_ESIZE as above. */
 RK_MUST_CHECK enum rk_status rk_request_check(struct rk_request *request,
                                               struct rk_api_error *error);
-/* Client side: fields that are present, as a msgpack map or JSON object. */
+/* Client side, after rk_request_check: what is given and is not the default, as a map. A
+ * value that has no such form marks out as failed. */
 void rk_request_to_msgpack(struct rk_buf *out, const struct rk_request *request);
 void rk_request_to_json(struct rk_buf *out, const struct rk_request *request);
 
-/* Compact binary form for the log and peer links: version, operation, present fields.
- * The call fields (client, seq ...) are not in it. Decoding trusts nothing. */
+/* Compact binary form for the log and peer links, of a request that was checked; see
+ * request_log.c and reply_log.c. The call fields (client, seq ...) are not in it. Decoding
+ * trusts nothing: RK_EPROTO malformed, or a required field is not there, RK_EUNSUPPORTED
+ * another version or an operation that is not known, RK_ENOMEM. */
 void rk_request_encode(struct rk_buf *out, const struct rk_request *request);
 RK_MUST_CHECK enum rk_status
 rk_request_decode(struct rk_request *out, struct rk_slice bytes, struct rk_arena *arena);
@@ -85,15 +88,17 @@ void rk_reply_encode(struct rk_buf *out, const struct rk_reply *reply);
 RK_MUST_CHECK enum rk_status rk_reply_decode(struct rk_reply *out, struct rk_slice bytes,
                                              struct rk_arena *arena);
 
-/* Encodes a reply: the fields that the operation shows, or the problem document if
- * status is not RK_OK. Values are converted to the encoding; what cannot be converted
- * turns the reply into RK_ECONVERT naming the place. RK_ENOMEM. */
+/* Appends a reply: the fields that the operation shows, or the problem document if status
+ * is not RK_OK. Values are converted to the encoding. RK_ECONVERT: one could not be, and a
+ * problem document that names the place stands in out instead of the answer: its HTTP
+ * status is RK_ECONVERT's. RK_ENOMEM: out is not to be used. */
 RK_MUST_CHECK enum rk_status
 rk_reply_to_json(struct rk_buf *out, const struct rk_reply *reply, struct rk_arena *arena);
 RK_MUST_CHECK enum rk_status rk_reply_to_msgpack(struct rk_buf *out,
                                                  const struct rk_reply *reply,
                                                  struct rk_arena *arena);
-/* Client side: is_problem says which of the two the body is. */
+/* Client side: is_problem says which of the two the body is. What the table does not know
+ * is skipped: a newer node may say more. RK_EPROTO: no such reply. RK_ENOMEM. */
 RK_MUST_CHECK enum rk_status rk_reply_from_msgpack(struct rk_reply *out, enum rk_op op,
                                                    bool is_problem, struct rk_slice body,
                                                    struct rk_arena *arena);
@@ -101,12 +106,15 @@ RK_MUST_CHECK enum rk_status rk_reply_from_json(struct rk_reply *out, enum rk_op
                                                 bool is_problem, struct rk_slice body,
                                                 struct rk_arena *arena);
 
-/* Converts a value; out points into arena or at the input. RK_ECONVERT: no such form. */
+/* Converts a value; out points into arena or at the input. Raw bytes as JSON are a base64
+ * text, as msgpack binary; the raw form of a msgpack text or binary is its content, of
+ * anything else its bytes. RK_ECONVERT: no such form. RK_ENOMEM. */
 RK_MUST_CHECK enum rk_status rk_value_convert(struct rk_value *out, struct rk_value in,
                                               enum rk_encoding to, struct rk_arena *arena);
 
 /* Bounds before any unpacking: headers against the bytes left, depth, total. The size of
- * the first object goes to *size. RK_EINVAL malformed, RK_EBUSY: not complete yet. */
+ * the first object goes to *size. RK_EINVAL malformed, deeper than RK_DEPTH_MAX or larger
+ * than RK_MSGPACK_MAX, RK_EBUSY: not complete yet. */
 RK_MUST_CHECK enum rk_status rk_msgpack_measure(struct rk_slice bytes, size_t *size);
 
 /* "<history hex>:<g>=<i>,..." both ways. */

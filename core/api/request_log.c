@@ -1,8 +1,12 @@
-/* The form of requests in logs and on peer links. docs/formats.md says it in words.
+/* The form of requests in logs and on peer links, version 1:
  *
- * u8 version, u8 operation, u8 flags, varint fields, [varint defaulted], the fields in the
- * order of their numbers. Defaults are written too: a later default changes no old entry.
- * An id, key or resource that stands for a plural form is not written beside it. */
+ * u8 version, u8 operation, u8 flags (1 plural, 2 some fields are defaults), varint fields
+ * (a bit each, by number), [varint which of them are defaults], then the fields in the
+ * order of their numbers. Texts are blobs, unsigned numbers varints, signed ones zigzag,
+ * bools and words a byte, values u8 encoding and a blob, lists a varint count and items.
+ * A message: u8 parts, value, then the parts that are there. Defaults are written too, so
+ * that a later default changes no old entry. An id, key or resource that stands for a
+ * plural form is not written beside it. */
 #include "api/request_parts.h"
 
 enum { LOG_VERSION = 1, FLAG_BULK = 1, FLAG_DEFAULTED = 2 };
