@@ -35,7 +35,10 @@ void rk_group_cancel(struct rk_group *group, struct rk_slice client, uint64_t se
     (void)rk_group_internal(group, &request);
 }
 
-static void release(struct rk_call *call, const struct rk_request *acquire, uint64_t fence)
+/* Only if that answer was the last that the owner can have got: it may have asked again
+ * and been told of the same grant. */
+static void release(struct rk_call *call, const struct rk_request *acquire, uint64_t fence,
+                    uint64_t index)
 {
     for (uint32_t i = 0; i < acquire->resource_count; i++) {
         struct rk_request request;
@@ -47,6 +50,8 @@ static void release(struct rk_call *call, const struct rk_request *acquire, uint
         RK_SET(&request, RESOURCE);
         RK_SET(&request, OWNER);
         RK_SET(&request, FENCE);
+        request.if_version = index;
+        RK_SET(&request, IF_VERSION);
         if (RK_HAS(acquire, SESSION)) {
             request.session = acquire->session;
             RK_SET(&request, SESSION);
@@ -86,7 +91,9 @@ void rk_call_undo(struct rk_call *call, const struct rk_reply *reply)
     rk_arena_init(&arena);
     enum rk_status status =
         rk_request_decode(&request, rk_buf_slice(&call->request), &arena);
-    if (status == RK_OK && is_grant) release(call, &request, reply->fence);
+    uint64_t index =
+        reply->position_history != 0 ? reply->position_index : call->group->applying;
+    if (status == RK_OK && is_grant) release(call, &request, reply->fence, index);
     if (status == RK_OK && is_delivery) hand_back(call, &request, reply);
     rk_arena_fini(&arena);
 }
