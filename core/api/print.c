@@ -251,13 +251,16 @@ static void print_errors(struct rk_buf *out)
 void rk_api_print_reference(struct rk_buf *out)
 {
     rk_buf_append_string(
-        out, "# The API\n\nGenerated from the table of operations by "
-             "`rk_api_docs`.\n\nEvery call is `POST /<area>/<verb>`, also under "
-             "`/v1`, and the method `<area>.<verb>` in RPC, with a map as JSON "
-             "or msgpack. Unknown fields are errors. A value is kept as it "
-             "came; integers in JSON go up to 2^63-1, larger ones and numbers "
-             "beyond a double are refused.\n\n## The call\n\nAny call may carry "
-             "these beside its own fields.\n\n");
+        out,
+        "# The API\n\nGenerated from the table of operations by `rk_api_docs`.\n\n"
+        "Every call is `POST /<area>/<verb>`, also under `/v1`, and the method "
+        "`<area>.<verb>` in RPC, with a map as JSON or msgpack. Unknown fields are errors. "
+        "A value is kept as it came and converted when it is read in another encoding. "
+        "Raw bytes are binary in msgpack and `<name>_base64` in JSON, both ways; what has "
+        "no form in JSON (binary within a value, extensions, keys that are no strings, "
+        "infinities) is `not_acceptable` and names the place. Integers in JSON go up to "
+        "2^63-1; larger ones and numbers beyond a double are refused.\n\n## The call\n\n"
+        "Any call may carry these beside its own fields.\n\n");
     print_fields(out, rk_rules_call);
     rk_buf_append_string(out, "A message of `queue.publish`:\n\n");
     print_fields(out, rk_rules_message);

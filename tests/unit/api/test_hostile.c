@@ -1,5 +1,5 @@
 /* Input that wishes us ill: cut, deep, twice, huge, random; and no memory. */
-#include "body.h"
+#include "sample_reply.h"
 
 #include "api/in.h"
 
@@ -317,6 +317,42 @@ static void test_no_memory(void **state)
     }
 }
 
+static void test_no_memory_for_log_entries(void **state)
+{
+    struct fixture *fixture = *state;
+    struct rk_buf request_bytes, reply_bytes;
+    rk_buf_init(&request_bytes);
+    rk_buf_init(&reply_bytes);
+    json_t *body = body_full(rk_op_info(RK_OP_QUEUE_PUBLISH), true);
+    struct rk_slice bytes = body_encode(body, RK_ENCODING_MSGPACK, &fixture->arena);
+    json_decref(body);
+    assert_int_equal(body_decode(&fixture->request, RK_OP_QUEUE_PUBLISH, bytes,
+                                 RK_ENCODING_MSGPACK, &fixture->arena, &fixture->error),
+                     RK_OK);
+    rk_request_encode(&request_bytes, &fixture->request);
+    sample_reply_fill(&fixture->reply, RK_OP_LOCK_INFO);
+    rk_reply_encode(&reply_bytes, &fixture->reply);
+    for (int is_reply = 0; is_reply < 2; is_reply++) {
+        enum rk_status status = RK_ENOMEM;
+        int after = 0;
+        for (; status != RK_OK; after++) {
+            struct rk_arena arena;
+            rk_arena_init(&arena);
+            rk_alloc_fail(after, 1);
+            status = is_reply ? rk_reply_decode(&fixture->reply, rk_buf_slice(&reply_bytes),
+                                                &arena)
+                              : rk_request_decode(&fixture->request,
+                                                  rk_buf_slice(&request_bytes), &arena);
+            rk_alloc_fail(-1, 0);
+            assert_true(status == RK_OK || status == RK_ENOMEM);
+            rk_arena_fini(&arena);
+        }
+        assert_true(after > 1);
+    }
+    rk_buf_fini(&request_bytes);
+    rk_buf_fini(&reply_bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,6 +365,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_truncation, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_changed_log_entries, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_memory, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_memory_for_log_entries, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -202,6 +202,21 @@ static void test_a_newer_node_may_say_more(void **state)
     assert_int_equal(reply.status, RK_EPROTO);
 }
 
+static void test_the_position_of_an_answer(void **state)
+{
+    struct rk_reply reply;
+    static const char json[] = "{\"held\":true,\"position\":\"1f:3=70000\"}";
+    assert_int_equal(rk_reply_from_json(&reply, RK_OP_LOCK_CHECK, false,
+                                        rk_slice_of_string(json), *state),
+                     RK_OK);
+    assert_int_equal(reply.position_history, 0x1f);
+    assert_int_equal(reply.position_group, 3);
+    assert_int_equal(reply.position_index, 70000);
+    assert_int_equal(rk_reply_from_json(&reply, RK_OP_LOCK_CHECK, false,
+                                        TEXT("{\"position\":\"x\"}"), *state),
+                     RK_EPROTO);
+}
+
 static void test_replies_of_the_wrong_type(void **state)
 {
     static const char *const bodies[] = {
@@ -286,6 +301,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_problem_documents, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_round_trips, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_newer_node_may_say_more, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_position_of_an_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_replies_of_the_wrong_type, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_converted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_memory, set_up, tear_down),
