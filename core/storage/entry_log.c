@@ -432,6 +432,21 @@ static enum rk_status answer_add(struct answer *answer, struct rk_raft_entry ent
     return RK_OK;
 }
 
+static enum rk_status answer_add_cached(struct answer *answer, const struct cached *cached,
+                                        uint64_t index)
+{
+    struct rk_slice data = {cached->data, cached->size};
+    enum rk_status status = answer_add(
+        answer,
+        (struct rk_raft_entry){
+            .index = index, .term = cached->term, .data = data, .type = cached->type});
+    if (status != RK_OK || answer->is_full || data.size == 0) return status;
+    struct rk_slice copy = rk_arena_copy(answer->arena, data);
+    if (copy.data == NULL) return RK_ENOMEM;
+    answer->entries[answer->count - 1].data = copy;
+    return RK_OK;
+}
+
 static enum rk_status answer_add_run(struct answer *answer, const struct rk_entry_log *log,
                                      const struct place *place, uint64_t lo, uint64_t hi,
                                      struct rk_storage_error *error)
@@ -479,12 +494,7 @@ enum rk_status rk_entry_log_entries(struct rk_entry_log *log, uint64_t lo, uint6
             status = answer_add_run(&answer, log, place, lo, end, error);
             lo = end;
         } else {
-            const struct cached *cached = cached_at(log, lo);
-            status = answer_add(&answer,
-                                (struct rk_raft_entry){.index = lo,
-                                                       .term = cached->term,
-                                                       .data = {cached->data, cached->size},
-                                                       .type = cached->type});
+            status = answer_add_cached(&answer, cached_at(log, lo), lo);
             lo++;
         }
     }

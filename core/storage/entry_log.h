@@ -4,10 +4,10 @@
  * place and verified. What is appended is visible at once; whether it is durable is Raft's
  * to know. Loop thread only.
  *
- * Ownership: append copies the data. Data handed out from memory is lent until the next
- * rk_entry_log_trim; append, truncate, compact and install leave lent bytes where they
- * are. The host calls trim at the end of a loop turn, when nothing that Raft lent it is
- * in use any more; it also gives memory above the bound back. */
+ * Ownership: append copies the data, and what is handed out is copied into the caller's
+ * arena, from memory and from disk alike: no one holds pointers into the log, so it may be
+ * changed and trimmed at any time. (Raft keeps recent entries itself; it asks the log for
+ * older ones, and may keep them over several turns of the loop.) */
 #ifndef RK_STORAGE_ENTRY_LOG_H
 #define RK_STORAGE_ENTRY_LOG_H
 
@@ -53,8 +53,8 @@ void rk_entry_log_compact(struct rk_entry_log *log, uint64_t index);
 void rk_entry_log_install(struct rk_entry_log *log, uint64_t index, uint64_t term);
 
 /* The entries lo .. hi - 1 from the start, stopping before the sum of data.size + 32 passes
- * max_bytes (the first one is always given). The array, and data read from the disk, are in
- * arena; data from memory is lent until trim. Fits struct rk_raft_store.
+ * max_bytes (the first one is always given). Array and data are in arena. Fits struct
+ * rk_raft_store.
  * lo < hi <= last + 1 (asserted). RK_EGONE: lo < first. From reading back what is not in
  * memory: RK_EIO; RK_ECORRUPT: the bytes fail their checksum, so the node must stop (such a
  * node neither votes nor leads). RK_ENOMEM. error may be NULL. */
@@ -68,6 +68,6 @@ rk_entry_log_entries(struct rk_entry_log *log, uint64_t lo, uint64_t hi, uint64_
  * RK_ENOMEM: places are missing, call again with the same batch. */
 RK_MUST_CHECK enum rk_status rk_entry_log_stored(struct rk_entry_log *log,
                                                  const struct rk_wal_batch *batch);
-/* Ends all loans and frees memory above the bound. */
+/* Frees memory above the bound: to be called now and then, as at the end of a loop turn. */
 void rk_entry_log_trim(struct rk_entry_log *log);
 #endif

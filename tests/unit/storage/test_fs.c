@@ -34,7 +34,8 @@ static void exercise(struct rk_fs *fs, const char *root)
     assert_int_equal(fs->open(fs, &file, path, 0), RK_ENOENT);
     assert_int_equal(fs->open(fs, &file, path, RK_FS_WRITE | RK_FS_CREATE), RK_OK);
     assert_int_equal(
-        fs->open(fs, &second, path, RK_FS_WRITE | RK_FS_CREATE | RK_FS_EXCLUSIVE), RK_EEXIST);
+        fs->open(fs, &second, path, RK_FS_WRITE | RK_FS_CREATE | RK_FS_EXCLUSIVE),
+        RK_EEXIST);
     assert_int_equal(fs->pwrite(file, 1000, "hello", 5), RK_OK);
     uint64_t size = 0;
     assert_int_equal(fs->size(file, &size), RK_OK);
@@ -233,13 +234,15 @@ static void test_inspect(void **state)
     }
     assert_int_equal(inspect(&driver, &out), 0);
     const char *text = (const char *)out.data;
-    assert_non_null(strstr(text, "group 1 term 2 vote 1 commit 20 entries 1..30 snapshot 0"));
+    assert_non_null(
+        strstr(text, "group 1 term 2 vote 1 commit 20 entries 1..30 snapshot 0"));
     assert_non_null(strstr(text, "    entry group 0 index 60 term 1 type 0 bytes 500\n"));
     assert_non_null(strstr(text, "segment 3 wal/00000003.wal"));
     driver_snapshot(&driver, 1, 20); /* without its file */
     assert_int_equal(driver_write(&driver), RK_OK);
     assert_int_equal(inspect(&driver, &out), 1);
-    assert_non_null(strstr((const char *)out.data, "FAULT group 1: no sound snapshot file"));
+    assert_non_null(
+        strstr((const char *)out.data, "FAULT group 1: no sound snapshot file"));
     driver_close(&driver);
     assert_int_equal(rk_memfs_flip(driver.memfs, "wal/00000002.wal", 5000, 1), RK_OK);
     assert_true(inspect(&driver, &out) > 1);

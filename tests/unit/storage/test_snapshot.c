@@ -112,8 +112,8 @@ static void test_names(void **state)
     assert_true(rk_snapshot_name_parse(name, &parsed, &suffix));
     assert_int_equal(parsed.index, UINT64_MAX);
     assert_int_equal(suffix, RK_SNAPSHOT_FINAL);
-    assert_false(rk_snapshot_name_parse("00003-18446744073709551616-00000000000000000007.snap",
-                                        &parsed, &suffix));
+    assert_false(rk_snapshot_name_parse(
+        "00003-18446744073709551616-00000000000000000007.snap", &parsed, &suffix));
     assert_false(rk_snapshot_name_parse("00003.snap", &parsed, &suffix));
     assert_false(rk_snapshot_name_parse("", &parsed, &suffix));
 }
@@ -162,8 +162,8 @@ static void test_golden(void **state)
     /* A later version is refused by name. */
     uint32_t chain = 0;
     rk_put_u32(bytes + RK_SNAPSHOT_BLOCK_HEAD, 9);
-    struct rk_snapshot_block_head head = {
-        .kind = RK_SNAPSHOT_HEADER, .size = rk_take_u32(bytes + 12)};
+    struct rk_snapshot_block_head head = {.kind = RK_SNAPSHOT_HEADER,
+                                          .size = rk_take_u32(bytes + 12)};
     rk_snapshot_seal(bytes, &head, &chain);
     assert_int_equal(rk_fs_write_file(fs, dir, name, rk_slice_of(bytes, sizeof(bytes))),
                      RK_OK);
@@ -206,7 +206,8 @@ static void test_damage(void **state)
     rk_memfs_free(memfs);
 }
 
-static bool has_file(struct rk_fs *fs, struct rk_snapshot_id id, enum rk_snapshot_suffix suffix)
+static bool has_file(struct rk_fs *fs, struct rk_snapshot_id id,
+                     enum rk_snapshot_suffix suffix)
 {
     char path[RK_FS_PATH_MAX];
     struct rk_file *file = NULL;
@@ -243,9 +244,11 @@ static void test_transfer(void **state)
         uint64_t back = rk_random_below(&random, offset + 1 < 500 ? offset + 1 : 500);
         size_t count = 0;
         assert_int_equal(
-            rk_snapshot_source_read(source, &count, offset - back, data, sizeof(data)), RK_OK);
+            rk_snapshot_source_read(source, &count, offset - back, data, sizeof(data)),
+            RK_OK);
         assert_int_equal(
-            rk_snapshot_sink_write(sink, offset - back, rk_slice_of(data, count), NULL), RK_OK);
+            rk_snapshot_sink_write(sink, offset - back, rk_slice_of(data, count), NULL),
+            RK_OK);
         assert_int_equal(rk_snapshot_sink_write(sink, rk_snapshot_sink_offset(sink) + 1,
                                                 rk_slice_of(data, 1), NULL),
                          RK_ERANGE);
@@ -265,11 +268,11 @@ static void test_transfer(void **state)
     assert_int_equal(rk_snapshot_sink_open(&sink, fs, dir, id, NULL), RK_OK);
     for (uint64_t offset = 0; offset < size;) {
         size_t count = 0;
-        assert_int_equal(rk_snapshot_source_read(source, &count, offset, data, sizeof(data)),
-                         RK_OK);
+        assert_int_equal(
+            rk_snapshot_source_read(source, &count, offset, data, sizeof(data)), RK_OK);
         if (offset == 0) data[777] ^= 4;
-        assert_int_equal(rk_snapshot_sink_write(sink, offset, rk_slice_of(data, count), NULL),
-                         RK_OK);
+        assert_int_equal(
+            rk_snapshot_sink_write(sink, offset, rk_slice_of(data, count), NULL), RK_OK);
         offset += count;
     }
     assert_int_equal(rk_snapshot_sink_finish(sink, NULL), RK_ECORRUPT);
@@ -347,7 +350,8 @@ static enum rk_status live(struct rk_memfs *memfs, const struct rk_wal_options *
         if (status == RK_OK) assert_int_equal(rk_entry_log_stored(log, &batch), RK_OK);
         rk_wal_batch_reset(&batch);
         if (status == RK_OK) *acknowledged = i;
-        if (status == RK_OK && i % 10 == 0) status = snapshot_in_order(memfs, wal, log, i - 2);
+        if (status == RK_OK && i % 10 == 0)
+            status = snapshot_in_order(memfs, wal, log, i - 2);
     }
     rk_wal_batch_fini(&batch);
     rk_entry_log_free(log);

@@ -177,10 +177,9 @@ static void fail_each(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(crash_random),   cmocka_unit_test(crash_lose_all),
-        cmocka_unit_test(crash_keep_all), cmocka_unit_test(crash_often),
-        cmocka_unit_test(crash_while_recycling),
-        cmocka_unit_test(fail_each),
+        cmocka_unit_test(crash_random),          cmocka_unit_test(crash_lose_all),
+        cmocka_unit_test(crash_keep_all),        cmocka_unit_test(crash_often),
+        cmocka_unit_test(crash_while_recycling), cmocka_unit_test(fail_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
