@@ -67,6 +67,7 @@ static void topic_encode(const struct rk_machine *machine, const struct rk_objec
     rk_buf_u8(out, topic->is_paused);
     settings_encode(out, &topic->settings);
     rk_buf_varint(out, topic->order);
+    rk_buf_varint(out, topic->purged_order);
     rk_buf_varint(out, topic->published);
     rk_buf_varint(out, topic->delivered);
     rk_buf_varint(out, topic->acked);
@@ -81,13 +82,13 @@ static enum rk_status topic_restore(struct rk_machine *machine, struct rk_reader
     uint8_t is_paused = rk_read_u8(body);
     struct rk_topic_settings settings;
     settings_decode(body, &settings);
-    uint64_t counts[6];
-    for (int i = 0; i < 6; i++)
+    uint64_t counts[7];
+    for (int i = 0; i < 7; i++)
         counts[i] = rk_read_varint(body);
     enum rk_status status = rk_reader_check(body, true);
     if (status != RK_OK) return status;
     if (name.size == 0 || name.size > RK_NAME_MAX + RK_TOPIC_DEAD_SUFFIX.size ||
-        is_paused > 1)
+        is_paused > 1 || counts[1] > counts[0])
         return RK_EPROTO;
     struct rk_topic *topic;
     status = rk_topic_enter(machine, name, id, &topic);
@@ -95,11 +96,12 @@ static enum rk_status topic_restore(struct rk_machine *machine, struct rk_reader
     topic->is_paused = is_paused;
     topic->settings = settings;
     topic->order = counts[0];
-    topic->published = counts[1];
-    topic->delivered = counts[2];
-    topic->acked = counts[3];
-    topic->failed = counts[4];
-    topic->expired = counts[5];
+    topic->purged_order = counts[1];
+    topic->published = counts[2];
+    topic->delivered = counts[3];
+    topic->acked = counts[4];
+    topic->failed = counts[5];
+    topic->expired = counts[6];
     *out = &topic->object;
     return RK_OK;
 }
@@ -288,7 +290,7 @@ const struct rk_op_handler rk_queue_handlers[] = {
 };
 
 const struct rk_object_class rk_queue_classes[] = {
-    {RK_OBJECT_TOPIC, "topic", topic_encode, topic_restore, NULL, topic_free},
+    {RK_OBJECT_TOPIC, "topic", topic_encode, topic_restore, rk_topic_due, topic_free},
     {RK_OBJECT_MESSAGE, "message", message_encode, message_restore, rk_message_due,
      message_free},
     {RK_OBJECT_DEDUP, "dedup", rk_dedup_encode, rk_dedup_restore, rk_dedup_due,

@@ -15,6 +15,7 @@ enum {
     RK_TOPICS_MAX = 100000,         /* a group; dead letters' topics come on top */
     RK_CONSUME_BYTES_MAX = 1 << 20, /* of bodies in one answer, after the first message */
     RK_PRIORITY_COUNT = 10,
+    RK_PURGE_SLICE = 4096, /* messages removed by one entry; a purge of more goes on */
 
     RK_TOPIC_VISIBILITY_MS = 30000, /* the settings of a topic that nobody configured */
     RK_TOPIC_DELIVERIES_MAX = 16,
@@ -50,7 +51,8 @@ struct rk_topic {
     struct rk_map_node node;
     struct rk_name_node name_node;
     struct rk_topic_settings settings;
-    uint64_t order; /* the last one given to a message */
+    uint64_t order;        /* the last one given to a message */
+    uint64_t purged_order; /* messages up to it are gone; their memory follows in slices */
     uint64_t published, delivered, acked, failed, expired;
     bool is_paused;
     bool is_dead; /* holds dead letters: the name ends so */
@@ -63,6 +65,7 @@ struct rk_topic {
     uint64_t poppable;
     uint64_t event_index;    /* the entry that said so last that something is ready */
     struct rk_list messages; /* by order */
+    struct rk_list purged;   /* to be removed; counted nowhere, but block their groups */
     struct rk_map groups;    /* struct rk_order_group by key */
     struct rk_list fifo[RK_PRIORITY_COUNT];
     struct rk_heap returned;
@@ -178,6 +181,18 @@ static inline bool rk_message_is_expired(const struct rk_message *message, uint6
 {
     return message->expires_at != 0 && now >= message->expires_at;
 }
+/* Purged and not removed yet: gone for every call. */
+static inline bool rk_message_is_purged(const struct rk_message *message)
+{
+    return message->order <= message->topic->purged_order;
+}
+/* Purges all messages of a touched topic: O(1). Then sweep. */
+void rk_topic_purge(struct rk_topic *topic);
+/* Removes a slice of what was purged, and times the next. RK_ENOMEM. */
+RK_MUST_CHECK enum rk_status rk_topic_sweep(struct rk_machine *machine,
+                                            struct rk_apply *apply, struct rk_topic *topic);
+enum rk_status rk_topic_due(struct rk_machine *machine, struct rk_apply *apply,
+                            struct rk_object *object);
 /* Tells that the topic has something to hand out, once an entry. */
 void rk_topic_tell_ready(struct rk_apply *apply, struct rk_topic *topic);
 

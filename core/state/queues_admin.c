@@ -81,14 +81,10 @@ enum rk_status rk_queue_purge(struct rk_machine *machine, struct rk_apply *apply
     if (apply->request->dead && !topic->is_dead) topic = rk_topic_dead(machine, topic);
     if (topic == NULL) return RK_OK;
     enum rk_status status = rk_object_touch(machine, &topic->object);
-    /* From the end, so that no member of a group becomes ready only to go. */
-    while (status == RK_OK && !rk_list_is_empty(&topic->messages)) {
-        struct rk_list *link = topic->messages.prev;
-        status = rk_message_remove(machine, apply,
-                                   RK_CONTAINER(link, struct rk_message, topic_link));
-        apply->reply->count++;
-    }
-    return status;
+    if (status != RK_OK) return status;
+    apply->reply->count = topic->message_count;
+    rk_topic_purge(topic);
+    return rk_topic_sweep(machine, apply, topic);
 }
 
 static enum rk_status revive(struct rk_machine *machine, struct rk_apply *apply,

@@ -24,13 +24,23 @@ static struct rk_dedup *find_any(const struct rk_machine *machine,
     return node != NULL ? RK_CONTAINER(node, struct rk_dedup, node) : NULL;
 }
 
+/* The message with which the key goes, NULL if it stands for a window. */
+static struct rk_message *holder_of(const struct rk_machine *machine,
+                                    const struct rk_dedup *dedup)
+{
+    if (dedup->scope != RK_UNIQUE_QUEUED && dedup->scope != RK_UNIQUE_ACKED) return NULL;
+    struct rk_object *object = rk_object_find(machine, RK_OBJECT_MESSAGE, dedup->message);
+    return object != NULL ? RK_CONTAINER(object, struct rk_message, object) : NULL;
+}
+
 struct rk_dedup *rk_dedup_find(const struct rk_machine *machine,
                                const struct rk_topic *topic, bool is_unique,
                                struct rk_slice key, uint64_t now)
 {
     struct rk_dedup *dedup = find_any(machine, topic, is_unique, key);
     if (dedup == NULL || (dedup->expires_at != 0 && now >= dedup->expires_at)) return NULL;
-    return dedup;
+    const struct rk_message *holder = holder_of(machine, dedup);
+    return holder == NULL || !rk_message_is_purged(holder) ? dedup : NULL;
 }
 
 static enum rk_status dedup_remove(struct rk_machine *machine, struct rk_dedup *dedup)
@@ -75,6 +85,8 @@ enum rk_status rk_dedup_remember(struct rk_machine *machine, struct rk_apply *ap
     if (is_window && topic->settings.dedup_ms == 0) return RK_OK;
     struct rk_dedup *dedup = find_any(machine, topic, is_unique, key);
     if (dedup != NULL) {
+        struct rk_message *last = holder_of(machine, dedup);
+        if (last != NULL) last->unique = NULL;
         enum rk_status status = dedup_remove(machine, dedup);
         if (status != RK_OK) return status;
     }
@@ -139,10 +151,8 @@ enum rk_status rk_dedup_restored(struct rk_machine *machine, struct rk_dedup *de
         return RK_EPROTO;
     if (dedup->scope != RK_UNIQUE_QUEUED && dedup->scope != RK_UNIQUE_ACKED) return RK_OK;
 
-    struct rk_object *object = rk_object_find(machine, RK_OBJECT_MESSAGE, dedup->message);
-    if (object == NULL) return RK_EPROTO;
-    struct rk_message *message = RK_CONTAINER(object, struct rk_message, object);
-    if (message->unique != NULL) return RK_EPROTO;
+    struct rk_message *message = holder_of(machine, dedup);
+    if (message == NULL || message->unique != NULL) return RK_EPROTO;
     message->unique = dedup;
     return RK_OK;
 }

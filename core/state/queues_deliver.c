@@ -1,5 +1,6 @@
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/mutant.h"
 #include "base/slot.h"
 #include "api/delivery_id.h"
 #include "state/queues.h"
@@ -27,8 +28,9 @@ static struct named delivery_find(const struct rk_machine *machine, struct rk_sl
     struct rk_object *object = rk_object_find(machine, RK_OBJECT_MESSAGE, id.message);
     if (object == NULL) return (struct named){RK_EGONE, NULL};
     struct rk_message *message = RK_CONTAINER(object, struct rk_message, object);
-    if (id.attempt < message->attempt || message->is_settled)
-        return (struct named){RK_ESTALE, NULL};
+    if (rk_message_is_purged(message)) return (struct named){RK_EGONE, NULL};
+    bool is_stale = id.attempt < message->attempt || message->is_settled;
+    if (is_stale && !RK_MUTANT(stale_ack)) return (struct named){RK_ESTALE, NULL};
     if (id.attempt > message->attempt) return (struct named){RK_EGONE, NULL};
     if (!is_ack && message->topic->is_dead && message->state != RK_MESSAGE_IN_FLIGHT)
         return (struct named){RK_ESTALE, NULL};
@@ -271,7 +273,9 @@ static struct named message_find(const struct rk_machine *machine, struct rk_sli
     if (id.history != machine->history) return (struct named){RK_EGONE, NULL};
     struct rk_object *object = rk_object_find(machine, RK_OBJECT_MESSAGE, id.message);
     if (object == NULL) return (struct named){RK_EGONE, NULL};
-    return (struct named){RK_OK, RK_CONTAINER(object, struct rk_message, object)};
+    struct rk_message *message = RK_CONTAINER(object, struct rk_message, object);
+    if (rk_message_is_purged(message)) return (struct named){RK_EGONE, NULL};
+    return (struct named){RK_OK, message};
 }
 
 enum rk_status rk_queue_delete(struct rk_machine *machine, struct rk_apply *apply)
@@ -319,6 +323,7 @@ enum rk_status rk_message_due(struct rk_machine *machine, struct rk_apply *apply
     enum rk_status status = rk_object_touch(machine, &topic->object);
     if (status == RK_OK) status = rk_object_touch(machine, object);
     if (status != RK_OK) return status;
+    if (rk_message_is_purged(message)) return rk_message_remove(machine, apply, message);
     if (message->state == RK_MESSAGE_IN_FLIGHT)
         return visibility_over(machine, apply, message);
     if (message->state == RK_MESSAGE_DELAYED && !rk_message_is_expired(message, apply->now))

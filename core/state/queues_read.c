@@ -78,7 +78,7 @@ static struct rk_message *message_in(const struct rk_machine *machine,
     struct rk_object *object = rk_object_find(machine, RK_OBJECT_MESSAGE, id.message);
     if (object == NULL) return NULL;
     struct rk_message *message = RK_CONTAINER(object, struct rk_message, object);
-    return message->topic == topic ? message : NULL;
+    return message->topic == topic && !rk_message_is_purged(message) ? message : NULL;
 }
 
 static enum rk_status peek_one(const struct rk_machine *machine,

@@ -52,6 +52,7 @@ static void topic_init(struct rk_topic *topic, struct rk_slice name)
         .dedup_ms = RK_TOPIC_DEDUP_MS,
     };
     rk_list_init(&topic->messages);
+    rk_list_init(&topic->purged);
     rk_map_init(&topic->groups);
     rk_heap_init(&topic->returned, heap_before);
     for (int i = 0; i < RK_PRIORITY_COUNT; i++)
@@ -154,7 +155,7 @@ static void ready_remove(struct rk_message *message)
 
 static bool is_poppable(const struct rk_message *message)
 {
-    return message->state == RK_MESSAGE_READY &&
+    return message->state == RK_MESSAGE_READY && !rk_message_is_purged(message) &&
            (message->group == NULL ||
             message->group->messages.next == &message->group_link);
 }
@@ -193,6 +194,10 @@ enum rk_status rk_message_attach(struct rk_apply *apply, struct rk_message *mess
         if (status != RK_OK) return status;
         rk_list_push_back(&message->group->messages, &message->group_link);
     }
+    if (rk_message_is_purged(message)) {
+        rk_list_push_back(&topic->purged, &message->topic_link);
+        return RK_OK;
+    }
     rk_list_push_back(&topic->messages, &message->topic_link);
     topic->message_count++;
     topic->bytes += message->object.bytes;
@@ -204,11 +209,13 @@ enum rk_status rk_message_detach(struct rk_apply *apply, struct rk_message *mess
 {
     struct rk_topic *topic = message->topic;
     struct rk_order_group *group = message->group;
-    ready_remove(message);
     rk_list_remove(&message->topic_link);
-    topic->message_count--;
-    topic->bytes -= message->object.bytes;
-    topic->state_counts[message->state]--;
+    if (!rk_message_is_purged(message)) {
+        ready_remove(message);
+        topic->message_count--;
+        topic->bytes -= message->object.bytes;
+        topic->state_counts[message->state]--;
+    }
     message->topic = NULL;
     message->group = NULL;
     if (group == NULL) return RK_OK;
@@ -255,4 +262,46 @@ enum rk_status rk_message_make_ready(struct rk_machine *machine, struct rk_apply
     else
         rk_timer_stop(machine, &message->object);
     return rk_message_move(apply, message, RK_MESSAGE_READY);
+}
+
+/* The ready structures forget their members without looking at them: nobody asks a purged
+ * message where it stands. */
+void rk_topic_purge(struct rk_topic *topic)
+{
+    topic->purged_order = topic->order;
+    if (!rk_list_is_empty(&topic->messages)) {
+        struct rk_list *first = topic->messages.next;
+        struct rk_list *last = topic->messages.prev;
+        first->prev = topic->purged.prev;
+        topic->purged.prev->next = first;
+        last->next = &topic->purged;
+        topic->purged.prev = last;
+        rk_list_init(&topic->messages);
+    }
+    for (int i = 0; i < RK_PRIORITY_COUNT; i++)
+        rk_list_init(&topic->fifo[i]);
+    topic->returned.count = 0;
+    topic->message_count = topic->bytes = topic->poppable = 0;
+    memset(topic->state_counts, 0, sizeof(topic->state_counts));
+}
+
+enum rk_status rk_topic_sweep(struct rk_machine *machine, struct rk_apply *apply,
+                              struct rk_topic *topic)
+{
+    for (int i = 0; i < RK_PURGE_SLICE; i++) {
+        struct rk_list *link = rk_list_first(&topic->purged);
+        if (link == NULL) return RK_OK;
+        enum rk_status status = rk_message_remove(
+            machine, apply, RK_CONTAINER(link, struct rk_message, topic_link));
+        if (status != RK_OK) return status;
+    }
+    if (!rk_list_is_empty(&topic->purged))
+        rk_timer_start(machine, &topic->object, apply->now, 0);
+    return RK_OK;
+}
+
+enum rk_status rk_topic_due(struct rk_machine *machine, struct rk_apply *apply,
+                            struct rk_object *object)
+{
+    return rk_topic_sweep(machine, apply, RK_CONTAINER(object, struct rk_topic, object));
 }

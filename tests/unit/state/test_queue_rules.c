@@ -358,6 +358,63 @@ static void test_purge_with_messages_in_flight(void **state)
     assert_int_equal(q_simple(bench, RK_OP_QUEUE_PURGE, "unknown"), RK_ENOENT);
 }
 
+static void publish_many(struct bench *bench, int calls)
+{
+    static struct rk_message_in in[1000];
+    for (int i = 0; i < 1000; i++)
+        in[i].data = (struct rk_value){RK_SLICE_LITERAL("1"), RK_ENCODING_JSON};
+    in[0].group = RK_SLICE_LITERAL("g");
+    struct rk_request request = {.op = RK_OP_QUEUE_PUBLISH,
+                                 .topic = text_slice("t"),
+                                 .messages = in,
+                                 .message_count = 1000,
+                                 .is_bulk = true};
+    RK_SET(&request, TOPIC);
+    RK_SET(&request, MESSAGES);
+    for (int i = 0; i < calls; i++)
+        assert_int_equal(bench_call(bench, &request)->ids.count, 1000);
+}
+
+/* A large purge is done at once for every caller; the memory follows in slices. */
+static void test_purge_goes_on_in_slices(void **state)
+{
+    struct bench *bench = *state;
+    uint64_t objects = rk_machine_object_count(bench->machine);
+    id_text id, old, first;
+    publish_many(bench, 4);
+    q_keep(first, q_publish(bench, "t", "2", unique(RK_UNIQUE_ACKED))->id);
+    publish_many(bench, 6);
+    q_publish(bench, "t", "9", (struct rk_message_in){.priority = 9});
+    q_take(bench, "t", "9", old); /* the last to be removed */
+    for (int i = 0; i < 3; i++) { /* one from the middle, in the heap */
+        q_take(bench, "t", "1", id);
+        if (i == 1) assert_int_equal(q_nack_after(bench, id, 0), RK_OK);
+    }
+    struct rk_request request = {.op = RK_OP_QUEUE_PURGE, .topic = text_slice("t")};
+    RK_SET(&request, TOPIC);
+    assert_int_equal(bench_call(bench, &request)->count, 10002);
+    assert_true(rk_machine_object_count(bench->machine) > objects + 1000);
+    assert_int_equal(q_ready(bench, "t"), 0);
+    assert_int_equal(q_info(bench, "t")->in_flight, 0);
+    assert_int_equal(q_info(bench, "t")->bytes, 0);
+    assert_int_equal(q_ack(bench, old), RK_EGONE);
+    assert_int_equal(bench_call(bench, &request)->count, 0);
+    publish_many(bench, 9); /* a second purge while the first goes on */
+    assert_int_equal(bench_call(bench, &request)->count, 9000);
+    bench_restore(bench);
+    q_take(bench, "t", NULL, NULL);
+    assert_false(is_text(q_publish(bench, "t", "3", unique(RK_UNIQUE_ACKED))->id, first));
+    q_publish(bench, "t", "4", (struct rk_message_in){.group = RK_SLICE_LITERAL("g")});
+    bench_restore(bench);
+    q_take(bench, "t", "3", id);
+    bench_pass(bench, 1);
+    assert_in_range(rk_machine_object_count(bench->machine), objects, objects + 10);
+    q_take(bench, "t", "4", NULL);
+    assert_int_equal(q_ack(bench, id), RK_OK);
+    bench_pass(bench, 100000);
+    assert_int_equal(q_info(bench, "t")->ready, 1);
+}
+
 static void test_pause_and_resume(void **state)
 {
     struct bench *bench = *state;
@@ -502,6 +559,7 @@ int main(void)
         QUEUE_TEST(test_limits),
         QUEUE_TEST(test_lower_fence_is_refused),
         QUEUE_TEST(test_purge_with_messages_in_flight),
+        QUEUE_TEST(test_purge_goes_on_in_slices),
         QUEUE_TEST(test_pause_and_resume),
         QUEUE_TEST(test_delete_by_either_id),
         QUEUE_TEST(test_settings),
