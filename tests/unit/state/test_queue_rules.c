@@ -381,9 +381,8 @@ static void test_purge_goes_on_in_slices(void **state)
     struct bench *bench = *state;
     uint64_t objects = rk_machine_object_count(bench->machine);
     id_text id, old, first;
-    publish_many(bench, 4);
+    publish_many(bench, 10);
     q_keep(first, q_publish(bench, "t", "2", unique(RK_UNIQUE_ACKED))->id);
-    publish_many(bench, 6);
     q_publish(bench, "t", "9", (struct rk_message_in){.priority = 9});
     q_take(bench, "t", "9", old); /* the last to be removed */
     for (int i = 0; i < 3; i++) { /* one from the middle, in the heap */
@@ -398,14 +397,16 @@ static void test_purge_goes_on_in_slices(void **state)
     assert_int_equal(q_info(bench, "t")->in_flight, 0);
     assert_int_equal(q_info(bench, "t")->bytes, 0);
     assert_int_equal(q_ack(bench, old), RK_EGONE);
+    assert_false(is_text(q_publish(bench, "t", "3", unique(RK_UNIQUE_ACKED))->id, first));
+    q_take(bench, "t", "3", id);
+    assert_int_equal(q_ack(bench, id), RK_OK);
     assert_int_equal(bench_call(bench, &request)->count, 0);
     publish_many(bench, 9); /* a second purge while the first goes on */
     assert_int_equal(bench_call(bench, &request)->count, 9000);
     bench_restore(bench);
     q_take(bench, "t", NULL, NULL);
-    assert_false(is_text(q_publish(bench, "t", "3", unique(RK_UNIQUE_ACKED))->id, first));
+    q_publish(bench, "t", "3", (struct rk_message_in){0});
     q_publish(bench, "t", "4", (struct rk_message_in){.group = RK_SLICE_LITERAL("g")});
-    bench_restore(bench);
     q_take(bench, "t", "3", id);
     bench_pass(bench, 1);
     assert_in_range(rk_machine_object_count(bench->machine), objects, objects + 10);
@@ -413,6 +414,21 @@ static void test_purge_goes_on_in_slices(void **state)
     assert_int_equal(q_ack(bench, id), RK_OK);
     bench_pass(bench, 100000);
     assert_int_equal(q_info(bench, "t")->ready, 1);
+}
+
+static void test_timers_of_purged_messages(void **state)
+{
+    struct bench *bench = *state;
+    publish_many(bench, 10);
+    q_publish(bench, "t", "9", (struct rk_message_in){.priority = 9});
+    q_take(bench, "t", "9", NULL);
+    assert_int_equal(q_simple(bench, RK_OP_QUEUE_PURGE, "t"), RK_OK);
+    bench_pass_dead(bench, 30000); /* it times out before its slice comes */
+    bench_pass(bench, 1);
+    q_take(bench, "t", NULL, NULL);
+    assert_int_equal(q_info(bench, "t")->ready, 0);
+    assert_int_equal(q_info(bench, "t")->in_flight, 0);
+    assert_int_equal(q_info(bench, "t")->failed, 0);
 }
 
 static void test_pause_and_resume(void **state)
@@ -560,6 +576,7 @@ int main(void)
         QUEUE_TEST(test_lower_fence_is_refused),
         QUEUE_TEST(test_purge_with_messages_in_flight),
         QUEUE_TEST(test_purge_goes_on_in_slices),
+        QUEUE_TEST(test_timers_of_purged_messages),
         QUEUE_TEST(test_pause_and_resume),
         QUEUE_TEST(test_delete_by_either_id),
         QUEUE_TEST(test_settings),
