@@ -241,8 +241,11 @@ void rk_host_tick(struct rk_host *host, struct rk_host_time now)
         host->now = now;
         host->started_ms = now.boot_ms;
         host->ticked_ms = now.boot_ms;
-        /* Two lives of a node must not number their reads alike, also with equal seeds. */
-        host->read_request ^= rk_hash_mix(now.boot_ms, now.wall_ms) << 32;
+        /* Two lives of a node must not number their reads or name their clients alike, also
+         * with equal seeds and when the disk lost all that the first one wrote. */
+        uint64_t moment = rk_hash_mix(now.boot_ms, now.wall_ms);
+        host->read_request ^= moment << 32;
+        host->boot_id = rk_hash_mix(host->boot_id, moment);
         for (uint32_t id = 0; host->is_running && id <= host->group_count; id++)
             host->groups[id]->stamp_boot_ms = now.boot_ms;
     }

@@ -126,15 +126,14 @@ struct rk_call {
     uint64_t retry_ms;    /* boot time before which it is not routed again */
     uint64_t seq;
     uint64_t first_unanswered;
-    uint64_t min_index;     /* reads: the answer needs this index applied */
-    uint64_t want_index;    /* reads: of the caller's position; 0: none */
-    uint64_t release_fence; /* of a cancel: nothing, or see calls.c */
-    uint32_t slot;          /* in host->call_slots */
-    uint32_t generation;    /* of the slot: together the id on peer links */
-    uint32_t part;          /* of gather */
-    uint32_t sends;         /* times that it was sent or appended with unknown outcome */
-    uint8_t op;             /* enum rk_op */
-    uint8_t state;          /* enum rk_call_state */
+    uint64_t min_index;  /* reads: the answer needs this index applied */
+    uint64_t want_index; /* reads: of the caller's position; 0: none */
+    uint64_t generation; /* of the slot: together the id on peer links */
+    uint32_t slot;       /* in host->call_slots */
+    uint32_t part;       /* of gather */
+    uint32_t sends;      /* times that it was sent or appended with unknown outcome */
+    uint8_t op;          /* enum rk_op */
+    uint8_t state;       /* enum rk_call_state */
     uint8_t client_size;
     bool is_write;
     bool is_bulk;

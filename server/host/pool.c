@@ -39,6 +39,8 @@ static struct rk_call *pool_take(struct rk_host *host)
     if (call == NULL) return NULL;
     rk_buf_init(&call->request);
     call->slot = host->call_slot_count;
+    /* Answers to calls of a former life of this node may still come. */
+    call->generation = host->boot_id;
     host->call_slots[host->call_slot_count++] = call;
     return call;
 }
@@ -47,7 +49,7 @@ static void pool_put(struct rk_host *host, struct rk_call *call)
 {
     struct rk_buf request = call->request;
     uint32_t slot = call->slot;
-    uint32_t generation = call->generation + 1;
+    uint64_t generation = call->generation + 1;
     if (request.capacity > 4096) {
         rk_buf_fini(&request);
         rk_buf_init(&request);
@@ -61,17 +63,20 @@ static void pool_put(struct rk_host *host, struct rk_call *call)
     host->free_calls = call;
 }
 
+enum { SLOT_BITS = 20 };
+_Static_assert(RK_HOST_CALLS_MAX < 1 << SLOT_BITS, "a slot fits into a call's id");
+
 uint64_t rk_call_id(const struct rk_call *call)
 {
-    return (uint64_t)call->generation << 32 | call->slot;
+    return call->generation << SLOT_BITS | call->slot;
 }
 
 struct rk_call *rk_host_call_by_id(const struct rk_host *host, uint64_t id)
 {
-    uint32_t slot = (uint32_t)id;
+    uint64_t slot = id & ((UINT64_C(1) << SLOT_BITS) - 1);
     if (slot >= host->call_slot_count) return NULL;
     struct rk_call *call = host->call_slots[slot];
-    return call->state != 0 && call->generation == (uint32_t)(id >> 32) ? call : NULL;
+    return call->state != 0 && rk_call_id(call) == id ? call : NULL;
 }
 
 static struct rk_lane *lane_take(struct rk_host *host)

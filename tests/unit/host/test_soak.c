@@ -225,7 +225,7 @@ static void test_seeds(void **state)
     (void)state;
     if (seeds != NULL && sscanf(seeds, "%lu-%lu", &from, &to) < 1) fail();
     for (unsigned long seed = from; seed <= to; seed++) {
-        if (seeds != NULL) printf("seed %lu\n", seed);
+        if (seeds != NULL) fprintf(stderr, "seed %lu\n", seed);
         soak_run(seed);
     }
 }
