@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SPARE_MAX = 4096, USER_TIMEOUT_MS = 30000 };
+enum { SPARE_MAX = 4096, USER_TIMEOUT_MS = 30000, LINGER_MS = 1000 };
 
 struct rk_rpc {
     struct rk_worker *worker;
@@ -29,7 +29,8 @@ struct rpc_connection {
     uint32_t in_flight;
     struct rk_rpc_scan scan; /* of the message that is coming in */
     bool is_greeted;
-    bool is_closing; /* as soon as what was answered has left */
+    bool is_closing;      /* what comes in is thrown away */
+    struct event *linger; /* while closing: the end of patience */
 };
 
 struct rpc_call {
@@ -72,9 +73,38 @@ static void close_connection(struct rpc_connection *connection)
         free_call(rpc, call);
     }
     rk_list_remove(&connection->link);
+    if (connection->linger != NULL) event_free(connection->linger);
     rpc->worker->metrics.rpc_connections--;
     rk_stream_close(&connection->stream);
     rk_free(connection);
+}
+
+static void on_linger(evutil_socket_t fd, short what, void *context)
+{
+    struct rpc_connection *connection = context;
+    struct linger reset = {1, 0};
+    (void)fd;
+    (void)what;
+    (void)setsockopt(connection->stream.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    close_connection(connection);
+}
+
+/* Ends a connection without entering the host: its calls are dropped when the client has
+ * closed too, or when patience ends. Until then input is read and thrown away, since
+ * closing over unread bytes would reset the connection and could destroy the answer that
+ * says why. */
+static void begin_close(struct rpc_connection *connection, unsigned patience_ms)
+{
+    struct timeval patience = {patience_ms / 1000,
+                               (suseconds_t)(patience_ms % 1000 * 1000)};
+    connection->is_closing = true;
+    rk_stream_resume(&connection->stream);
+    rk_stream_touch(&connection->stream);
+    if (connection->linger == NULL)
+        connection->linger =
+            event_new(connection->rpc->worker->base, -1, 0, on_linger, connection);
+    if (connection->linger == NULL || event_add(connection->linger, &patience) != 0)
+        (void)shutdown(connection->stream.fd, SHUT_RDWR);
 }
 
 /* [1, id, error, nil] or [1, id, nil, result], written in place. */
@@ -113,7 +143,7 @@ static void write_reply(struct rpc_connection *connection, bool has_id, uint64_t
     if (out->is_failed) {
         /* Without memory for the answer only the end of the connection is left. */
         out->size = start;
-        connection->is_closing = true;
+        begin_close(connection, 0);
     }
     rk_stream_touch(&connection->stream);
 }
@@ -122,9 +152,9 @@ static void check_load(struct rpc_connection *connection)
 {
     const struct rk_config *config = connection->rpc->worker->config;
     size_t pending = rk_stream_pending(&connection->stream);
+    if (connection->is_closing) return;
     if (pending > RK_RPC_OUT_MAX) {
-        connection->is_closing = true;
-        (void)shutdown(connection->stream.fd, SHUT_RDWR); /* seen by the next read */
+        begin_close(connection, 0);
         return;
     }
     if (connection->in_flight >= config->max_in_flight || pending > RK_RPC_OUT_PAUSE)
@@ -190,14 +220,14 @@ static void greet(struct rpc_connection *connection, const struct rk_rpc_message
     if (!rk_slice_is_equal(message->method, RK_SLICE_LITERAL("hello")) ||
         message->kind != RK_RPC_REQUEST) {
         refuse(connection, message, RK_OP_NONE, RK_EPROTO, NULL, "the first call is hello");
-        connection->is_closing = true;
+        begin_close(connection, LINGER_MS);
         return;
     }
     if (!map_find(message->params, "protocol", &protocol) || protocol.size != 1 ||
         protocol.data[0] != RK_RPC_PROTOCOL) {
         refuse(connection, message, RK_OP_NONE, RK_EPROTO, "protocol",
                "protocol %d is spoken here", (int)RK_RPC_PROTOCOL);
-        connection->is_closing = true;
+        begin_close(connection, LINGER_MS);
         return;
     }
     connection->is_greeted = true;
@@ -210,10 +240,35 @@ static void greet(struct rpc_connection *connection, const struct rk_rpc_message
     write_reply(connection, true, message->id, &reply);
 }
 
+/* [2, "cancel", [id]]: nobody waits for that request any more. It gets no answer; what it
+ * would have been given is kept for others. */
+static void abandon(struct rpc_connection *connection, struct rk_slice params)
+{
+    uint64_t id;
+    if (rk_rpc_read_uint(&id, params) != RK_OK) {
+        connection->rpc->worker->metrics.bad_requests++;
+        return;
+    }
+    rk_list_each_safe (link, &connection->calls) {
+        struct rpc_call *call = RK_CONTAINER(link, struct rpc_call, link);
+        if (call->is_notification || call->id != id) continue;
+        rk_calls_drop(connection->rpc->worker, &call->call);
+        connection->in_flight--;
+        free_call(connection->rpc, call);
+        check_load(connection);
+        return;
+    }
+}
+
 static void start(struct rpc_connection *connection, const struct rk_rpc_message *message)
 {
     struct rk_rpc *rpc = connection->rpc;
     struct rk_worker *worker = rpc->worker;
+    if (message->kind == RK_RPC_NOTIFICATION &&
+        rk_slice_is_equal(message->method, RK_SLICE_LITERAL("cancel"))) {
+        abandon(connection, message->params);
+        return;
+    }
     const struct rk_op_info *info = rk_op_by_name(message->method);
     struct rk_request request;
     struct rk_api_error error = {RK_OK, "", ""};
@@ -259,7 +314,7 @@ static size_t take_message(struct rpc_connection *connection, struct rk_slice in
     if (status == RK_ESIZE) {
         refuse(connection, NULL, RK_OP_NONE, RK_ESIZE, NULL,
                "a message is above %llu bytes", (unsigned long long)config->max_body_bytes);
-        connection->is_closing = true;
+        begin_close(connection, LINGER_MS);
         return 0;
     }
     if (status == RK_OK) status = rk_msgpack_measure(in, &size); /* depth, and all else */
@@ -268,7 +323,7 @@ static size_t take_message(struct rpc_connection *connection, struct rk_slice in
     if (status != RK_OK) {
         refuse(connection, NULL, RK_OP_NONE, RK_EINVAL, NULL,
                "what came is no msgpack-rpc request");
-        connection->is_closing = true;
+        begin_close(connection, LINGER_MS);
         return 0;
     }
     if (connection->is_greeted)
@@ -297,13 +352,11 @@ static void on_gone(struct rk_stream *stream, int error_number)
     close_connection(RK_CONTAINER(stream, struct rpc_connection, stream));
 }
 
-/* In the write at the end of a turn, where the host must not be entered: a connection that
- * is to close is shut, and closed with its calls when its end is read. */
 static void on_drained(struct rk_stream *stream)
 {
     struct rpc_connection *connection = RK_CONTAINER(stream, struct rpc_connection, stream);
     if (connection->is_closing)
-        (void)shutdown(stream->fd, SHUT_RDWR);
+        (void)shutdown(stream->fd, SHUT_WR);
     else
         check_load(connection);
 }

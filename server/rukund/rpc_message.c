@@ -123,6 +123,14 @@ enum rk_status rk_rpc_message_parse(struct rk_rpc_message *out, struct rk_slice 
     return RK_OK;
 }
 
+enum rk_status rk_rpc_read_uint(uint64_t *out, struct rk_slice bytes)
+{
+    struct rk_reader reader;
+    rk_reader_init(&reader, bytes);
+    *out = take_uint(&reader);
+    return reader.is_failed || rk_reader_left(&reader) != 0 ? RK_EINVAL : RK_OK;
+}
+
 void rk_rpc_write_array(struct rk_buf *out, uint32_t count)
 {
     rk_buf_u8(out, (uint8_t)(0x90 | count));

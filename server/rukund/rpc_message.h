@@ -30,6 +30,9 @@ RK_MUST_CHECK enum rk_status rk_rpc_scan(struct rk_rpc_scan *scan, struct rk_sli
 RK_MUST_CHECK enum rk_status rk_rpc_message_parse(struct rk_rpc_message *out,
                                                   struct rk_slice bytes);
 
+/* The unsigned integer that the bytes are, and nothing else. RK_EINVAL. */
+RK_MUST_CHECK enum rk_status rk_rpc_read_uint(uint64_t *out, struct rk_slice bytes);
+
 /* Writers of what stands around an answer. */
 void rk_rpc_write_array(struct rk_buf *out, uint32_t count); /* below 16 */
 void rk_rpc_write_uint(struct rk_buf *out, uint64_t value);
