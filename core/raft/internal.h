@@ -197,6 +197,8 @@ void rk_raft_switch_tracker(struct rk_raft *raft, const struct rk_raft_tracker *
 
 /* ready.c */
 void rk_raft_applied_to(struct rk_raft *raft, uint64_t index, uint64_t bytes);
+/* Proposes to leave a joint membership that is to be left by itself, if that can be now. */
+void rk_raft_leave_joint(struct rk_raft *raft);
 void rk_raft_append_done(struct rk_raft *raft, const struct rk_raft_pending *done);
 void rk_raft_apply_done(struct rk_raft *raft, uint64_t index);
 #endif

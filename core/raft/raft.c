@@ -199,6 +199,9 @@ static void tick_leader(struct rk_raft *raft)
     if (raft->heartbeat_elapsed >= raft->options.heartbeat_tick) {
         raft->heartbeat_elapsed = 0;
         rk_raft_broadcast_heartbeat(raft);
+        /* It may have been refused when its time came, and an idle group applies nothing
+         * that would be another occasion. */
+        if (!raft->options.is_eager) rk_raft_leave_joint(raft);
     }
 }
 

@@ -165,8 +165,10 @@ struct rk_raft_options {
     bool pre_vote;
     bool early_vote; /* needs pre_vote; excludes lease reads */
     bool step_down_on_removal;
-    bool must_not_vote;     /* data failed a checksum: neither votes nor leads */
-    bool apply_unstable;    /* hand out committed entries before they are durable here */
+    bool must_not_vote; /* data failed a checksum: neither votes nor leads */
+    /* Hand out committed entries before they are durable here. The log must then not be
+     * dropped beyond status.durable_index. */
+    bool apply_unstable;
     bool forward_proposals; /* a follower sends proposals to its leader */
     bool is_eager;          /* send an append a proposal instead of one a ready */
     bool is_conf_unchecked; /* no checks when a membership change is proposed */
@@ -200,7 +202,8 @@ enum rk_raft_role {
  *  2. Send `messages` at once, in order; they travel while the disk works. Loss, delay and
  *     duplication are fine. For RK_RAFT_MSG_SNAP the host transfers the content itself; the
  *     receiving host steps the message when it has it all (with the index it then has), the
- *     sending one calls rk_raft_report_snapshot when it failed.
+ *     sending one calls rk_raft_report_snapshot when the transfer ended, well or not:
+ * nothing else is sent to that node before it is heard of.
  *  3. Messages that must wait for the disk are kept inside and appear in `messages` of a
  *     ready after rk_raft_persisted. `after` shows them only for host_keeps_after.
  *  4. Install the snapshot into the state machine; rk_raft_persisted of its number stands

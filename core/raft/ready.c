@@ -235,12 +235,14 @@ enum rk_status rk_raft_ready(struct rk_raft *raft, struct rk_raft_ready *out)
     return RK_OK;
 }
 
-static void propose_leave(struct rk_raft *raft)
+void rk_raft_leave_joint(struct rk_raft *raft)
 {
-    /* Nothing in it: it cannot be refused for its size. If a transfer is under way it is
-     * tried again with the next applied entry, here or at the new leader. */
+    /* Nothing in it: it cannot be refused for its size. */
     struct rk_raft_entry leave = {.type = RK_RAFT_ENTRY_CONF_V2};
-    if (rk_raft_conf_check(raft, true) == RK_OK || raft->options.is_conf_unchecked)
+    if (!raft->tracker.conf.auto_leave || raft->role != RK_RAFT_LEADER ||
+        raft->log.applied < raft->pending_conf_index)
+        return;
+    if (rk_raft_conf_check(raft, true) == RK_OK)
         (void)rk_raft_leader_propose(raft, &leave, 1);
 }
 
@@ -248,9 +250,7 @@ void rk_raft_applied_to(struct rk_raft *raft, uint64_t index, uint64_t bytes)
 {
     if (index < raft->log.applied) index = raft->log.applied;
     rk_raft_log_applied(&raft->log, index, bytes);
-    if (raft->tracker.conf.auto_leave && index >= raft->pending_conf_index &&
-        raft->role == RK_RAFT_LEADER)
-        propose_leave(raft);
+    rk_raft_leave_joint(raft);
 }
 
 void rk_raft_apply_done(struct rk_raft *raft, uint64_t index)

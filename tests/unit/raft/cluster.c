@@ -248,9 +248,10 @@ void cluster_sync(struct cluster *cluster, struct node *node, size_t count)
         if (write->snapshot.index != 0) {
             assert_null(mem_store_apply_snapshot(&node->durable, &write->snapshot));
             node->snapshot = write->snapshot;
-            node->written.newest = &node->snapshot;
-            if (node->applied < write->snapshot.index)
+            if (node->applied < write->snapshot.index) {
                 node->applied = write->snapshot.index;
+                node->latest = write->snapshot;
+            }
         }
         mem_store_append(&node->durable, write->entries, write->entry_count);
     }
@@ -282,9 +283,22 @@ void cluster_settle(struct cluster *cluster)
     fail_msg("the cluster does not settle");
 }
 
+/* A transfer ends one way or the other, and the sender tells raft. */
+static void end_transfers(struct node *node)
+{
+    struct rk_raft_status status;
+    rk_raft_status(node->raft, &status);
+    for (uint32_t i = 0; i < status.progress_count; i++)
+        if (status.progress[i].state == RK_RAFT_SNAPSHOT)
+            assert_int_equal(
+                rk_raft_report_snapshot(node->raft, status.progress[i].id, false), RK_OK);
+}
+
 void cluster_tick(struct cluster *cluster, size_t ticks)
 {
     for (size_t i = 0; i < ticks; i++) {
+        for (size_t k = 0; i % 10 == 9 && k < cluster->node_count; k++)
+            if (cluster->nodes[k].is_up) end_transfers(&cluster->nodes[k]);
         for (size_t k = 0; k < cluster->node_count; k++)
             if (cluster->nodes[k].is_up)
                 assert_int_equal(rk_raft_tick(cluster->nodes[k].raft), RK_OK);
@@ -379,6 +393,8 @@ void cluster_compact(struct cluster *cluster, struct node *node)
     uint64_t term;
     struct rk_raft_store face = mem_store_face(&node->durable);
     if (node->applied <= node->snapshot.index) return;
+    if (node->applied > cluster_status(node).durable_index) return;
+    if (node->applied <= node->written.entries[0].index) return; /* a snapshot comes in */
     if (face.term(face.context, node->applied, &term) != RK_OK) return;
     node->snapshot.index = node->applied;
     node->snapshot.term = term;
