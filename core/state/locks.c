@@ -296,9 +296,10 @@ static enum rk_status apply_release(struct rk_machine *machine, struct rk_apply 
 {
     struct rk_hold *hold = named_hold(machine, apply);
     if (hold == NULL) return RK_OK;
-    /* A node gives back a grant whose client left, unless its owner heard of it since. */
+    /* A node gives back a grant whose client left, unless its owner was told of it by
+     * another answer too, before or since. */
     if (RK_HAS(apply->request, IF_VERSION) &&
-        hold->grant->answered != apply->request->if_version)
+        hold->grant->told != apply->request->if_version)
         return rk_refuse(apply->reply, RK_ENOTOWNER, "owner", "its owner knows of it");
     apply->reply->released = true;
     apply->reply->count = hold->grant->count - 1;

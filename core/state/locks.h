@@ -79,7 +79,7 @@ struct rk_grant {
     uint64_t fence;
     uint64_t granted_ms; /* group time */
     uint64_t renewed_ms; /* group time of the grant or of its last renewal in the log */
-    uint64_t answered;   /* index of the entry that last told its owner of it */
+    uint64_t told;       /* how often its owner was told of it: answers and renewals */
     uint32_t count;      /* releases until it is free */
     uint32_t hold_count;
     struct rk_hold holds[]; /* and behind them their keys */

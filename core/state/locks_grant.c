@@ -79,10 +79,9 @@ static uint64_t next_fence(struct rk_machine *machine)
     return machine->fence;
 }
 
-static void fill_reply(struct rk_reply *reply, const struct rk_apply *apply,
-                       struct rk_grant *grant, uint64_t lease_ms)
+static void fill_reply(struct rk_reply *reply, struct rk_grant *grant, uint64_t lease_ms)
 {
-    grant->answered = apply->index;
+    grant->told++;
     reply->granted = true;
     reply->fence = grant->fence;
     reply->lease_ms = lease_ms;
@@ -114,7 +113,7 @@ enum rk_status rk_grant_give(struct rk_machine *machine, struct rk_apply *apply,
     grant->granted_ms = apply->now;
     enum rk_status status = set_fence(machine, grant);
     if (status != RK_OK) return status;
-    fill_reply(reply, apply, grant, start_lease(machine, grant, apply->now));
+    fill_reply(reply, grant, start_lease(machine, grant, apply->now));
     return RK_OK;
 }
 
@@ -128,7 +127,7 @@ enum rk_status rk_grant_renew(struct rk_machine *machine, struct rk_apply *apply
         status = rk_session_renew(machine, session, apply->now);
         if (status != RK_OK) return status;
     }
-    grant->answered = apply->index;
+    grant->told++;
     *lease_ms = start_lease(machine, grant, apply->now);
     return RK_OK;
 }
@@ -141,7 +140,7 @@ enum rk_status rk_grant_repeat(struct rk_machine *machine, struct rk_apply *appl
     if (status != RK_OK) return status;
     if (terms->is_reentrant) grant->count++;
     grant->terms.lease_ms = terms->lease_ms;
-    fill_reply(reply, apply, grant, start_lease(machine, grant, apply->now));
+    fill_reply(reply, grant, start_lease(machine, grant, apply->now));
     return RK_OK;
 }
 

@@ -130,7 +130,7 @@ static void encode_grant(const struct rk_machine *machine, const struct rk_objec
     rk_buf_varint(out, grant->fence);
     rk_buf_varint(out, grant->granted_ms);
     rk_buf_varint(out, grant->renewed_ms);
-    rk_buf_varint(out, grant->answered);
+    rk_buf_varint(out, grant->told);
     rk_buf_varint(out, grant->count);
     rk_buf_varint(out, grant->hold_count);
     for (uint32_t i = 0; i < grant->hold_count; i++)
@@ -148,7 +148,7 @@ static enum rk_status restore_grant(struct rk_machine *machine, struct rk_reader
     uint64_t fence = rk_read_varint(body);
     uint64_t granted_ms = rk_read_varint(body);
     uint64_t renewed_ms = rk_read_varint(body);
-    uint64_t answered = rk_read_varint(body);
+    uint64_t told = rk_read_varint(body);
     uint64_t count = rk_read_varint(body);
     struct rk_want *wants = NULL;
     uint32_t want_count = 0;
@@ -164,7 +164,7 @@ static enum rk_status restore_grant(struct rk_machine *machine, struct rk_reader
     grant->fence = fence;
     grant->granted_ms = granted_ms;
     grant->renewed_ms = renewed_ms;
-    grant->answered = answered;
+    grant->told = told;
     grant->count = (uint32_t)count;
     rk_owner_put(machine, owner);
     *out = &grant->object;

@@ -35,10 +35,9 @@ void rk_group_cancel(struct rk_group *group, struct rk_slice client, uint64_t se
     (void)rk_group_internal(group, &request);
 }
 
-/* Only if that answer was the last that the owner can have got: it may have asked again
- * and been told of the same grant. */
-static void release(struct rk_call *call, const struct rk_request *acquire, uint64_t fence,
-                    uint64_t index)
+/* Only if that answer was the only one that told of the grant: its owner may have asked
+ * more than once. */
+static void release(struct rk_call *call, const struct rk_request *acquire, uint64_t fence)
 {
     for (uint32_t i = 0; i < acquire->resource_count; i++) {
         struct rk_request request;
@@ -50,7 +49,7 @@ static void release(struct rk_call *call, const struct rk_request *acquire, uint
         RK_SET(&request, RESOURCE);
         RK_SET(&request, OWNER);
         RK_SET(&request, FENCE);
-        request.if_version = index;
+        request.if_version = 1;
         RK_SET(&request, IF_VERSION);
         if (RK_HAS(acquire, SESSION)) {
             request.session = acquire->session;
@@ -91,9 +90,7 @@ void rk_call_undo(struct rk_call *call, const struct rk_reply *reply)
     rk_arena_init(&arena);
     enum rk_status status =
         rk_request_decode(&request, rk_buf_slice(&call->request), &arena);
-    uint64_t index =
-        reply->position_history != 0 ? reply->position_index : call->group->applying;
-    if (status == RK_OK && is_grant) release(call, &request, reply->fence, index);
+    if (status == RK_OK && is_grant) release(call, &request, reply->fence);
     if (status == RK_OK && is_delivery) hand_back(call, &request, reply);
     rk_arena_fini(&arena);
 }
