@@ -407,12 +407,15 @@ static void pack_call_fields(struct rk_buf *out, struct rk_call *call, uint64_t 
                              ? call->open.seq
                              : RK_CONTAINER_CONST(first, struct rk_open, link)->seq;
     pthread_mutex_unlock(&client->lock);
-    pack_map(out, call->field_count + 1 + (call->is_write ? 3 : 0) +
-                      (has_position ? 1 : 0) + (may_forward ? 0 : 1));
+    /* lock.cancel's own fields are client and seq, those of the call it ends; to repeat it
+     * changes nothing, so it needs no number. */
+    bool has_number = call->is_write && call->op != RK_OP_LOCK_CANCEL;
+    pack_map(out, call->field_count + 1 + (has_number ? 3 : 0) + (has_position ? 1 : 0) +
+                      (may_forward ? 0 : 1));
     rk_buf_append_slice(out, rk_buf_slice(&call->fields));
     pack_key(out, "deadline_ms");
     pack_uint(out, left);
-    if (call->is_write) {
+    if (has_number) {
         pack_key(out, "client");
         pack_key(out, client->id);
         pack_key(out, "seq");
