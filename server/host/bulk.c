@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* The least share of a cache that a group bounds (state/caches.h has the same). */
+#define SHARE_MIN (64u << 10)
+
 /* Calls over several groups: ids and keys are dealt to their groups, lists and counters
  * are asked of every group; the answers are put together in the order of the request. */
 
@@ -178,9 +181,12 @@ static enum rk_status deal_all(struct rk_host *host, struct rk_gather **out,
     uint32_t first = is_transfer ? 0 : 1;
     struct rk_gather *gather = *out = gather_new(host->group_count + 1 - first);
     if (gather == NULL) return RK_ENOMEM;
+    /* A cache lives in all groups: each bounds its share. */
+    struct rk_request share = *request;
+    if (request->op == RK_OP_CACHE_CONFIGURE) share.bytes_max /= host->group_count;
     for (uint32_t id = first; id <= host->group_count; id++) {
         enum rk_status status =
-            part_start(gather, id - first, host->groups[id], request, deadline_ms);
+            part_start(gather, id - first, host->groups[id], &share, deadline_ms);
         if (status != RK_OK) return status;
     }
     return RK_OK;
@@ -197,6 +203,12 @@ static void gather_fail(struct rk_host *host, struct rk_call *call,
     call->gather = NULL;
     (void)host;
     rk_call_fail(call, status, "out of memory, or too many calls wait");
+}
+
+static bool is_share_too_small(const struct rk_host *host, const struct rk_request *request)
+{
+    return request->op == RK_OP_CACHE_CONFIGURE && request->bytes_max != 0 &&
+           request->bytes_max / host->group_count < SHARE_MIN;
 }
 
 void rk_host_gather(struct rk_host *host, uint64_t number, const struct rk_request *request,
@@ -221,6 +233,10 @@ void rk_host_gather(struct rk_host *host, uint64_t number, const struct rk_reque
     }
     call->op = (uint8_t)request->op;
     call->state = RK_CALL_GATHER;
+    if (is_share_too_small(host, request)) {
+        rk_call_fail(call, RK_ERANGE, "bytes_max: below 64 KiB for each data group");
+        return;
+    }
     bool has_lines =
         is_by_id(request->op) || rk_op_info(request->op)->group == RK_GROUP_KEY;
     status = has_lines ? deal_lines(host, &gather, request, deadline_ms)

@@ -2,6 +2,10 @@
 
 #include <inttypes.h>
 
+/* Entries that raft keeps at hand for followers that keep up; for others the entry log
+ * has more, and the disk the rest. A node has this for each group. */
+#define RAFT_CACHE_SIZE (256u << 10)
+
 /* --- raft's view of the log ---------------------------------------------------------- */
 
 static uint64_t store_first(void *context)
@@ -86,6 +90,7 @@ static void raft_options(const struct rk_group *group, struct rk_raft_options *o
     options->prevote_retry = options->election_tick / 2;
     options->early_jitter = (20 + host->tick_ms - 1) / host->tick_ms;
     options->disk_stall_ticks = 3 * options->election_tick;
+    options->max_cached_bytes = RAFT_CACHE_SIZE;
     options->check_quorum = true;
     options->pre_vote = true;
     options->early_vote = true;
