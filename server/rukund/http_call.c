@@ -2,10 +2,16 @@
 #include "rukund/http_internal.h"
 
 #include "base/alloc.h"
+#include "base/hash.h"
 
 #include <event2/bufferevent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+
+/* As the table of operations bounds `client` and `seq`. */
+enum { CLIENT_MAX = 64 };
+#define SEQ_MAX ((UINT64_C(1) << 53) - 1)
 
 static void free_call(struct http_call *call)
 {
@@ -57,37 +63,44 @@ static bool take_number(const char *text, uint64_t *out)
     return *end == '\0' && end - text <= 19;
 }
 
-/* "<client>/<seq>", or any text as a client of its own with one request. */
+/* "<client>/<seq>" with both in their bounds. */
+static bool split_key(struct rk_request *request, const char *key)
+{
+    const char *slash = strrchr(key, '/');
+    uint64_t seq;
+    if (slash == NULL || slash == key || slash - key > CLIENT_MAX) return false;
+    if (!take_number(slash + 1, &seq) || seq == 0 || seq > SEQ_MAX) return false;
+    request->client = rk_slice_of(key, (size_t)(slash - key));
+    request->seq = seq;
+    return true;
+}
+
+/* Any other text is a client of its own with one request; a long one by its digest. */
 static bool take_idempotency_key(struct http_request *in, struct rk_request *request,
                                  const char *key)
 {
-    const char *slash = strrchr(key, '/');
-    uint64_t seq = 0;
-    size_t size = strlen(key);
-    if (size == 0 || size > RK_NAME_MAX / 2) {
+    struct rk_slice text = rk_slice_of_string(key);
+    if (text.size == 0 || text.size > RK_NAME_MAX) {
         rk_http_problem(in, RK_ERANGE, "Idempotency-Key", "%zu bytes, allowed are 1 to %d",
-                        size, RK_NAME_MAX / 2);
+                        text.size, (int)RK_NAME_MAX);
         return false;
     }
-    if (!rk_slice_is_utf8(rk_slice_of_string(key))) {
+    if (!rk_slice_is_utf8(text)) {
         rk_http_problem(in, RK_EINVAL, "Idempotency-Key", "not well-formed UTF-8");
         return false;
     }
-    if (slash != NULL && slash > key && take_number(slash + 1, &seq) && seq > 0) {
-        request->client = rk_slice_of(key, (size_t)(slash - key));
-        request->seq = seq;
-        return true;
-    }
-    static const char prefix[] = "key:";
-    struct rk_slice name = {NULL, sizeof(prefix) - 1 + size};
-    char *copy = rk_arena_alloc(&in->http->worker->arena, name.size);
-    if (copy == NULL) {
+    if (split_key(request, key)) return true;
+    char *client = rk_arena_alloc(&in->http->worker->arena, CLIENT_MAX + 1);
+    if (client == NULL) {
         rk_http_problem(in, RK_ENOMEM, NULL, "no memory for the request");
         return false;
     }
-    memcpy(copy, prefix, sizeof(prefix) - 1);
-    memcpy(copy + sizeof(prefix) - 1, key, size);
-    request->client = rk_slice_of(copy, name.size);
+    int size = text.size + 4 <= CLIENT_MAX
+                   ? snprintf(client, CLIENT_MAX + 1, "key:%s", key)
+                   : snprintf(client, CLIENT_MAX + 1, "key#%016llx%016llx",
+                              (unsigned long long)rk_hash_seeded(text, 1),
+                              (unsigned long long)rk_hash_seeded(text, 2));
+    request->client = rk_slice_of(client, (size_t)size);
     request->seq = 1;
     return true;
 }

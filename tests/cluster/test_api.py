@@ -539,6 +539,10 @@ def test_idempotency_key(cluster, node):
            for at in cluster]
     assert len(set(ids)) == 1
     assert cluster[node].post("/queue/stats", {"topic": topic})["published"] == 1
+    key = {"Idempotency-Key": "x" * 300 + unique("long")}
+    ids = [at.post("/queue/publish", {"topic": topic, "data": 2}, headers=key)["id"]
+           for at in cluster]
+    assert len(set(ids)) == 1
     key = {"Idempotency-Key": unique("client") + "/1"}
     adds = [at.post("/cache/add", {"key": topic, "delta": 1}, headers=key)["value"]
             for at in cluster]

@@ -1,8 +1,10 @@
 """One node's life: settings, starting, stopping, what it does without its peers."""
 
 import http.client
+import json
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -73,7 +75,6 @@ def test_folder_in_use(fresh):
 
 
 def test_json_log(fresh):
-    import json
     cluster = fresh(size=1, flags=["--log-format", "json"])
     cluster.wait_ready()
     lines = [json.loads(line) for line in cluster["n1"].log_text().splitlines()]
@@ -113,6 +114,27 @@ def test_stop_is_quick_and_clean(fresh):
     assert "stopped" in cluster["n1"].log_text()
 
 
+def test_stop_answers_what_waits(fresh):
+    """Waits of both kinds get an answer that says what is known; then the node ends."""
+    cluster = fresh(size=1)
+    cluster.wait_ready()
+    node = cluster["n1"]
+    node.post("/lock/acquire", {"resource": "r", "owner": "a"})
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(
+        node.post("/queue/consume", {"topic": "t", "wait_ms": 30000})))
+    thread.start()
+    with node.connect() as rpc, node.connect():
+        waiting = rpc.send("lock.acquire", resource="r", owner="b", wait_ms=30000)
+        wait_until(lambda: node.post("/lock/info", {"resource": "r"})["waiters"], 5, "b waits")
+        assert node.stop() == 0
+        with pytest.raises(RpcError) as caught:
+            rpc.wait(waiting)
+        assert caught.value.problem["status"] in (503, 504)
+    thread.join(5)
+    assert answers and answers[0].status in (503, 504), answers
+
+
 # Three nodes
 
 
@@ -124,7 +146,6 @@ def test_graceful_stop_hands_over(fresh):
     others = [node for node in cluster if node is not leader]
     slowest = 0.0
     stopped = []
-    import threading
     thread = threading.Thread(target=lambda: stopped.append(leader.stop()))
     end = time.monotonic() + 4
     n = 0
