@@ -70,6 +70,7 @@ enum rk_op {
     RK_OP_MACHINE_VERSION = 104,
     RK_OP_QUEUE_RETURN = 105, /* ids[]: deliveries that never left; uncounted */
     RK_OP_MEMBERS = 106,      /* value: the encoded member table (group 0) */
+    RK_OP_LOCK_RETURN = 107,  /* resource, owner, fence: a grant whose client left */
     RK_OP_MAX = 128
 };
 

@@ -296,13 +296,20 @@ static enum rk_status apply_release(struct rk_machine *machine, struct rk_apply 
 {
     struct rk_hold *hold = named_hold(machine, apply);
     if (hold == NULL) return RK_OK;
-    /* A node gives back a grant whose client left, unless its owner was told of it by
-     * another answer too, before or since. */
-    if (RK_HAS(apply->request, IF_VERSION) &&
-        hold->grant->told != apply->request->if_version)
-        return rk_refuse(apply->reply, RK_ENOTOWNER, "owner", "its owner knows of it");
     apply->reply->released = true;
     apply->reply->count = hold->grant->count - 1;
+    enum rk_status status = rk_grant_release(machine, apply, hold->grant);
+    return status == RK_OK ? rk_locks_settle(machine, apply) : status;
+}
+
+/* A node gives back a grant whose client left before it was told. It stays if its owner
+ * was told of it by another answer too, before or since: then somebody counts on it. */
+static enum rk_status apply_return(struct rk_machine *machine, struct rk_apply *apply)
+{
+    struct rk_hold *hold = named_hold(machine, apply);
+    if (hold == NULL) return RK_OK;
+    if (hold->grant->told != 1)
+        return rk_refuse(apply->reply, RK_ENOTOWNER, "owner", "its owner knows of it");
     enum rk_status status = rk_grant_release(machine, apply, hold->grant);
     return status == RK_OK ? rk_locks_settle(machine, apply) : status;
 }
@@ -366,6 +373,7 @@ const struct rk_op_handler rk_lock_handlers[] = {
     {RK_OP_LOCK_ACQUIRE, apply_acquire, NULL},
     {RK_OP_LOCK_RENEW, apply_renew, NULL},
     {RK_OP_LOCK_RELEASE, apply_release, NULL},
+    {RK_OP_LOCK_RETURN, apply_return, NULL},
     {RK_OP_LOCK_BREAK, apply_break, NULL},
     {RK_OP_LOCK_CHECK, NULL, rk_locks_query_check},
     {RK_OP_LOCK_INFO, NULL, rk_locks_query_info},

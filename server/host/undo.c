@@ -35,28 +35,24 @@ void rk_group_cancel(struct rk_group *group, struct rk_slice client, uint64_t se
     (void)rk_group_internal(group, &request);
 }
 
-/* Only if that answer was the only one that told of the grant: its owner may have asked
- * more than once. */
-static void release(struct rk_call *call, const struct rk_request *acquire, uint64_t fence)
+/* It stays if its owner was told of it otherwise too: it may have asked more than once. */
+static void give_back(struct rk_call *call, const struct rk_request *acquire,
+                      uint64_t fence)
 {
-    for (uint32_t i = 0; i < acquire->resource_count; i++) {
-        struct rk_request request;
-        memset(&request, 0, sizeof(request));
-        request.op = RK_OP_LOCK_RELEASE;
-        request.resource = acquire->resources[i].resource;
-        request.owner = acquire->owner;
-        request.fence = fence;
-        RK_SET(&request, RESOURCE);
-        RK_SET(&request, OWNER);
-        RK_SET(&request, FENCE);
-        request.if_version = 1;
-        RK_SET(&request, IF_VERSION);
-        if (RK_HAS(acquire, SESSION)) {
-            request.session = acquire->session;
-            RK_SET(&request, SESSION);
-        }
-        (void)rk_group_internal(call->group, &request);
+    struct rk_request request;
+    memset(&request, 0, sizeof(request));
+    request.op = RK_OP_LOCK_RETURN;
+    request.resource = acquire->resources[0].resource; /* the grant goes as a whole */
+    request.owner = acquire->owner;
+    request.fence = fence;
+    RK_SET(&request, RESOURCE);
+    RK_SET(&request, OWNER);
+    RK_SET(&request, FENCE);
+    if (RK_HAS(acquire, SESSION)) {
+        request.session = acquire->session;
+        RK_SET(&request, SESSION);
     }
+    (void)rk_group_internal(call->group, &request);
 }
 
 static void hand_back(struct rk_call *call, const struct rk_request *consume,
@@ -90,7 +86,7 @@ void rk_call_undo(struct rk_call *call, const struct rk_reply *reply)
     rk_arena_init(&arena);
     enum rk_status status =
         rk_request_decode(&request, rk_buf_slice(&call->request), &arena);
-    if (status == RK_OK && is_grant) release(call, &request, reply->fence);
+    if (status == RK_OK && is_grant) give_back(call, &request, reply->fence);
     if (status == RK_OK && is_delivery) hand_back(call, &request, reply);
     rk_arena_fini(&arena);
 }
