@@ -92,7 +92,7 @@ void rk_document_cluster(struct rk_buf *out, struct rk_worker *worker, bool is_h
         rk_buf_printf(out, ",\"term\":%llu}", (unsigned long long)status.groups[i].term);
     }
     rk_buf_append_string(out, "]");
-    print_slots(out, status.slots);
+    print_slots(out, status.group_count > 0 ? status.slots : NULL);
     rk_buf_append_string(out, "}");
 }
 

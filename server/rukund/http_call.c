@@ -20,6 +20,20 @@ static void free_call(struct http_call *call)
     rk_free(call);
 }
 
+/* Leaders are known by their RPC address; who speaks HTTP is told the HTTP one. (Asking
+ * for the status within an answer is no event: it changes nothing of the host.) */
+static void reply_not_leader(struct http_call *call, const struct rk_reply *reply)
+{
+    struct rk_worker *worker = call->http->worker;
+    struct rk_reply told = *reply;
+    struct rk_host_status status;
+    worker->engine->status(worker, &status);
+    for (uint32_t i = 0; i < status.node_count; i++)
+        if (rk_slice_is_equal(reply->leader, rk_slice_of_string(status.nodes[i].rpc)))
+            told.leader = rk_slice_of_string(status.nodes[i].http);
+    rk_http_reply(call->http, call->request, &call->answer, &told);
+}
+
 static void on_done(struct rk_call *base, const struct rk_reply *reply)
 {
     struct http_call *call = RK_CONTAINER(base, struct http_call, call);
@@ -29,6 +43,8 @@ static void on_done(struct rk_call *base, const struct rk_reply *reply)
     }
     if (call->reply != NULL && reply->status == RK_OK)
         call->reply(call, reply);
+    else if (reply->status == RK_ENOTLEADER)
+        reply_not_leader(call, reply);
     else
         rk_http_reply(call->http, call->request, &call->answer, reply);
     free_call(call);

@@ -572,6 +572,7 @@ def test_position_travels(cluster):
                                               headers={"Rukun-Position": position})
         assert got["value"] == n
     history, rest = position.split(":")
+    assert history == cluster["n3"].map()["history"]
     group, index = rest.split("=")
     ahead = f"{history}:{group}={int(index) + 10**9}"
     answer = cluster["n1"].post("/cache/get", {"k": key}, headers={"Rukun-Position": ahead})
@@ -590,8 +591,11 @@ def test_not_forwarded_when_asked(cluster):
             assert answer.status == 200
         else:
             assert answer.status == 421 and answer["code"] == "not_leader"
-            assert answer["leader"] in (leader.http, leader.rpc, leader.name)
+            assert answer["leader"] == leader.http
             assert answer["outcome"] == "not_done"
+            with node.connect() as rpc, pytest.raises(RpcError) as caught:
+                rpc.call("lock.acquire", forward=False, **fields)
+            assert caught.value.problem["leader"] == leader.rpc
 
 
 def test_rpc_out_of_order(cluster):
