@@ -207,6 +207,7 @@ void rk_raft_describe_message(struct rk_buf *out, const char *indent,
     if (message->reject)
         rk_buf_printf(out, " Rejected (Hint: %" PRIu64 ")", message->reject_hint);
     if (message->commit != 0) rk_buf_printf(out, " Commit:%" PRIu64, message->commit);
+    /* Only traces have such messages; they carry the vote as context. */
     if (message->type == RK_RAFT_MSG_STORAGE_APPEND && message->context != 0)
         rk_buf_printf(out, " Vote:%" PRIu64, message->context);
     if (message->entry_count == 1) {

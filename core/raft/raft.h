@@ -114,8 +114,9 @@ struct rk_raft_message {
     const struct rk_raft_snapshot *snapshot; /* of RK_RAFT_MSG_SNAP, else NULL */
 };
 
-/* The durable log, owned by the host. All functions answer from what was handed out for
- * append, whether it is on disk yet or not; they never block on writes. */
+/* The durable log, owned by the host. Entries are asked for only once they were reported by
+ * rk_raft_persisted (or were there at rk_raft_open): all later ones are kept in memory
+ * here. So it does not matter whether the functions know what was handed out since. */
 struct rk_raft_store {
     void *context;
     uint64_t (*first_index)(void *context); /* of the first entry kept; snapshot's + 1 */
@@ -196,9 +197,9 @@ enum rk_raft_role {
  *  1. If has_append: write, in one batch and in the order of numbers, the hard state (if
  *     has_hard_state), the snapshot (if any: its file first, rule 17; the log then starts
  *     after it) and the entries. entries[0].index may be at or below the store's last
- *     index: everything from there on is dropped first. From now on the store's functions
- *     answer with the new entries. When the batch is durable: rk_raft_persisted(number).
- *     If must_sync is false no sync is needed: report it as soon as all former numbers are.
+ *     index: everything from there on is dropped first. When the batch is durable:
+ *     rk_raft_persisted(number). If must_sync is false no sync is needed: report it as soon
+ *     as all former numbers are.
  *  2. Send `messages` at once, in order; they travel while the disk works. Loss, delay and
  *     duplication are fine. For RK_RAFT_MSG_SNAP the host transfers the content itself; the
  *     receiving host steps the message when it has it all (with the index it then has), the
