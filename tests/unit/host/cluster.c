@@ -21,6 +21,7 @@ static void on_send(void *context, const char *name, enum rk_host_link link,
         packet->to = to;
         packet->link = link;
         rk_buf_append_slice(&packet->bytes, frame);
+        if (cluster->spoil != NULL) cluster->spoil(cluster, packet);
         *cluster->last = packet;
         cluster->last = &packet->next;
         cluster->packets++;

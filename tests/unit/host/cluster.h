@@ -51,6 +51,9 @@ struct cluster {
     uint64_t calls;
     uint64_t snapshot_bytes;
     uint32_t groups;
+    void (*spoil)(struct cluster *cluster, struct packet *packet); /* or NULL */
+    struct rk_random random;
+    uint64_t spoiled;
     struct rk_arena arena; /* of requests and replies handed out */
     struct rk_host_peer peers[CLUSTER_NODES_MAX];
     uint64_t packets, bytes;
