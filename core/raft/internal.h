@@ -3,11 +3,12 @@
 #define RK_RAFT_INTERNAL_H
 
 #include "raft/log.h"
-#include "raft/mutant.h"
+
 #include "raft/raft.h"
 #include "raft/tracker.h"
 
 #include "base/assert.h"
+#include "base/mutant.h"
 #include "base/random.h"
 
 /* Senders and receivers inside a node, as in etcd-io/raft's traces. */

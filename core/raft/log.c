@@ -1,9 +1,8 @@
 #include "raft/log.h"
 
-#include "raft/mutant.h"
-
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/mutant.h"
 
 #include <string.h>
 
