@@ -223,7 +223,12 @@ static void test_seeds(void **state)
     unsigned long from = 1, to = 6;
     const char *seeds = getenv("HOST_SEEDS");
     (void)state;
-    if (seeds != NULL && sscanf(seeds, "%lu-%lu", &from, &to) < 1) fail();
+    if (seeds != NULL) {
+        char *rest = NULL;
+        from = to = strtoul(seeds, &rest, 10);
+        if (rest == seeds) fail();
+        if (*rest == '-') to = strtoul(rest + 1, NULL, 10);
+    }
     for (unsigned long seed = from; seed <= to; seed++) {
         if (seeds != NULL) fprintf(stderr, "seed %lu\n", seed);
         soak_run(seed);

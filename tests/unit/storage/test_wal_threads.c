@@ -2,6 +2,7 @@
  * thread that writes and tends. For the thread sanitizer. */
 #include "storage/entry_log.h"
 
+#include <ftw.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,9 +19,9 @@ enum { BATCHES = 4, ROUNDS = 400 };
 struct shared {
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct rk_wal_batch *todo[BATCHES];
+    struct rk_wal_batch *waiting[BATCHES];
     struct rk_wal_batch *done[BATCHES];
-    int todo_count;
+    int waiting_count;
     int done_count;
     bool is_ended;
     struct rk_wal *wal;
@@ -40,13 +41,13 @@ static void *disk(void *context)
     struct shared *shared = context;
     for (;;) {
         pthread_mutex_lock(&shared->lock);
-        while (shared->todo_count == 0 && !shared->is_ended)
+        while (shared->waiting_count == 0 && !shared->is_ended)
             pthread_cond_wait(&shared->wake, &shared->lock);
-        if (shared->todo_count == 0) {
+        if (shared->waiting_count == 0) {
             pthread_mutex_unlock(&shared->lock);
             return NULL;
         }
-        struct rk_wal_batch *batch = pop(shared->todo, &shared->todo_count);
+        struct rk_wal_batch *batch = pop(shared->waiting, &shared->waiting_count);
         pthread_mutex_unlock(&shared->lock);
         enum rk_status status = rk_wal_write(shared->wal, batch, NULL);
         if (status != RK_OK) abort();
@@ -60,11 +61,18 @@ static void *disk(void *context)
     }
 }
 
+static int remove_one(const char *path, const struct stat *about, int kind,
+                      struct FTW *place)
+{
+    (void)about;
+    (void)kind;
+    (void)place;
+    return remove(path);
+}
+
 static void remove_each_in(const char *root)
 {
-    char command[256];
-    (void)snprintf(command, sizeof(command), "rm -r '%s'", root);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
 }
 
 struct loop {
@@ -153,7 +161,7 @@ static void test_two_threads(void **state)
             rk_entry_log_compact(loop.log, loop.marked);
         }
         pthread_mutex_lock(&shared.lock);
-        shared.todo[shared.todo_count++] = batch;
+        shared.waiting[shared.waiting_count++] = batch;
         pthread_cond_broadcast(&shared.wake);
         pthread_mutex_unlock(&shared.lock);
         read_back(&loop, rk_entry_log_first(loop.log));
