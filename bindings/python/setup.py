@@ -42,7 +42,7 @@ class BuildByCMake(build_ext):
 setup(
     version=version(),
     packages=["rukun"],
-    package_data={"rukun": ["py.typed"]},
+    package_data={"rukun": ["py.typed", "_rukun.pyi"]},
     ext_modules=[Extension("rukun._rukun", sources=[])],
     cmdclass={"build_ext": BuildByCMake},
 )

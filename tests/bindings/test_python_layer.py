@@ -24,6 +24,8 @@ def test_every_status_has_a_class_and_every_class_a_status():
     assert len(names) > 30
     wire = {_rukun.status_name(getattr(_rukun, name)) for name in names}
     assert wire == set(errors._by_code)
+    for kind in errors._by_code.values():
+        assert getattr(rukun, kind.__name__) is kind and kind.__name__ in rukun.__all__
     assert {name for name in dir(_rukun) if re.fullmatch("E[A-Z]+", name)} - {"EXCLUSIVE"} == \
         names
 
@@ -606,3 +608,32 @@ def test_package_says_what_it_is():
     for name in rukun.__all__:
         assert getattr(rukun, name).__doc__, name
     assert json.dumps(rukun.__all__)
+
+
+def resident_kib():
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status).group(1))
+
+
+def test_calls_keep_no_memory(node, client):
+    """The wrappers count references by hand; a leak of one object a call would show."""
+    node.answers |= {"lock.acquire": node.grant, "cache.get": {"found": False}}
+    lock = client.lock("a").acquire()
+    lock.release()
+    handle = client._handle()
+
+    def once():
+        with pytest.raises(rukun.LockLost):
+            lock.check()
+        with pytest.raises(TypeError):
+            _rukun.lock_acquire(handle, "a", {"nonsense": 1})
+        with pytest.raises(rukun.Error):
+            _rukun.queue_publish_many(handle, "t", [(b"x", 1)] * 1001, None)
+        with pytest.raises(rukun.Error):
+            _rukun.call(handle, "no.such", "{}")
+    for _ in range(300):
+        once()
+    before = resident_kib()
+    for _ in range(3000):
+        once()
+    assert resident_kib() - before < 3000  # 12000 failures: below 256 bytes each

@@ -22,10 +22,25 @@ there is `rukun.aio`."""
 from . import _rukun
 from .cache import Cache, Entry
 from .client import Client
-from .errors import *  # noqa: F403
-from .errors import __all__ as _error_names
+from .errors import (
+    Busy, Cancelled, CannotConnect, Closed, Corrupt, Deadlock, Dropped, Error, Exists,
+    Forbidden, Forked, Full, Gone, InputOutputError, Invalid, LimitReached, LockHeld,
+    LockLost, LockTimeout, MethodNotAllowed, NotConvertible, NotFound, NotLeader,
+    NotOwner, OutOfBounds, OutOfMemory, OutcomeUnknown, Paused, ProtocolError,
+    SessionExpired, StaleDelivery, StaleFence, TooLarge, Unauthorized, Unavailable,
+    Unsupported, UnsupportedMedia, VersionMismatch, VoidToken,
+)
 from .lock import Lock
 from .queue import Job, Queue
 
 __version__: str = _rukun.version()
-__all__ = ["Cache", "Client", "Entry", "Job", "Lock", "Queue", *_error_names]
+__all__ = [
+    "Busy", "Cache", "Cancelled", "CannotConnect", "Client", "Closed", "Corrupt",
+    "Deadlock", "Dropped", "Entry", "Error", "Exists", "Forbidden", "Forked", "Full",
+    "Gone", "InputOutputError", "Invalid", "Job", "LimitReached", "Lock", "LockHeld",
+    "LockLost", "LockTimeout", "MethodNotAllowed", "NotConvertible", "NotFound",
+    "NotLeader", "NotOwner", "OutOfBounds", "OutOfMemory", "OutcomeUnknown", "Paused",
+    "ProtocolError", "Queue", "SessionExpired", "StaleDelivery", "StaleFence",
+    "TooLarge", "Unauthorized", "Unavailable", "Unsupported", "UnsupportedMedia",
+    "VersionMismatch", "VoidToken",
+]

@@ -319,7 +319,9 @@ class Queue:
         """Awaits handle(job) for each message, `concurrency` at a time, until the task is
         cancelled; then handlers that are under way are cancelled, too, and their jobs given
         back."""
-        seconds = visibility or await self._threads.call(self._inner._visibility)
+        if visibility is None:
+            visibility = await self._threads.call(self._inner._visibility)
+        seconds: float = visibility
         workers = [asyncio.ensure_future(self._work(handle, seconds))
                    for _ in range(concurrency)]
         try:

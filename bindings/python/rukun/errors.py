@@ -279,5 +279,3 @@ def _factory(*arguments: Any) -> Error:
 
 
 _rukun.error_factory_use(_factory)
-
-__all__ = ["Error", *(kind.__name__ for kind in _by_code.values())]
