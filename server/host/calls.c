@@ -9,6 +9,7 @@ void rk_call_route(struct rk_call *call)
     rk_list_remove(&call->link);
     call->state = RK_CALL_ROUTING;
     call->target = NULL;
+    call->retry_ms = 0;
     rk_list_push_back(&call->group->routing, &call->link);
     call->group->is_dirty = true;
 }
@@ -84,15 +85,13 @@ bool rk_group_has_call(struct rk_group *group, struct rk_slice client, uint64_t 
     return find(group, client, seq) != NULL;
 }
 
-void rk_group_forward_again(struct rk_group *group, const struct rk_member *from,
-                            struct rk_slice client, uint64_t seq, uint64_t origin_id)
+bool rk_group_has_forward(struct rk_group *group, const struct rk_member *from,
+                          struct rk_slice client, uint64_t seq, uint64_t origin_id)
 {
     for (struct rk_call *call = find(group, client, seq); call != NULL;
-         call = call->next_same) {
-        if (call->origin != from || call->origin_id != origin_id) continue;
-        rk_call_free(call);
-        return;
-    }
+         call = call->next_same)
+        if (call->origin == from && call->origin_id == origin_id) return true;
+    return false;
 }
 
 /* A consume that found nothing and may go on waiting. */

@@ -1,6 +1,6 @@
 #include "host/host_internal.h"
 
-enum { FLAG_MAY_REPEAT = 1, FLAG_HAS_WAIT = 2 };
+enum { FLAG_MAY_REPEAT = 1, FLAG_HAS_WAIT = 2, FORWARD_AGAIN_MS = 3000 };
 
 /* FORWARD: u64 id, varint group, u8 flags, blob client, varint seq, first unanswered,
  * deadline left, wait left, blob request. */
@@ -25,6 +25,7 @@ void rk_call_forward(struct rk_call *call, struct rk_member *leader)
     call->state = RK_CALL_FORWARDED;
     call->target = leader;
     call->sends++;
+    call->retry_ms = now + FORWARD_AGAIN_MS;
     host->metrics.forwarded++;
 }
 
@@ -76,7 +77,7 @@ void rk_forward_receive(struct rk_host *host, struct rk_member *from, struct rk_
     request.seq = seq;
     request.first_unanswered = first_unanswered;
     request.forward = true;
-    rk_group_forward_again(group, from, client, seq, id);
+    if (rk_group_has_forward(group, from, client, seq, id)) return;
     if (rk_call_new(&call, group, &request) != RK_OK) {
         rk_forward_refuse(host, from, id, RK_FORWARD_REFUSED);
         return;
@@ -134,8 +135,8 @@ void rk_forward_reply_receive(struct rk_host *host, struct rk_member *from,
             rk_call_free(call);
             return;
         }
-        call->retry_ms = rk_host_now(host) + host->tick_ms;
         rk_call_route(call);
+        call->retry_ms = rk_host_now(host) + host->tick_ms;
         return;
     }
     uint64_t index = rk_read_varint(&in);
@@ -177,6 +178,15 @@ void rk_forward_drop_receive(struct rk_host *host, struct rk_member *from,
     if (call == NULL || call->state == RK_CALL_PROPOSED) return;
     rk_forward_refuse(host, from, id, RK_FORWARD_REFUSED);
     rk_call_free(call);
+}
+
+void rk_member_forward_again(struct rk_host *host, struct rk_member *member)
+{
+    if (!member->links[RK_LINK_BULK].is_up) return;
+    rk_list_each_safe (link, &member->forwarded) {
+        struct rk_call *call = RK_CONTAINER(link, struct rk_call, link);
+        if (call->retry_ms <= rk_host_now(host) && !call->is_dropped) rk_call_route(call);
+    }
 }
 
 void rk_member_link_lost(struct rk_host *host, struct rk_member *member)

@@ -1,17 +1,13 @@
-#include "base/crc32c.h"
 #include "host/host_internal.h"
 
 /* A frame, docs/protocol.md: a header that says who speaks, then sections.
- *   u8 protocol, u32 CRC32C of all that follows, u64 cluster high, u64 cluster low, u64
+ *   u8 protocol, u64 cluster high, u64 cluster low, u64
  * disk, u64 from, u64 to, u64 wall ms, blob name;  then each section: u16 kind, u32 size,
  * body. */
-enum { CRC_AT = 1, CRC_END = 5 };
-
 static void header_write(struct rk_host *host, const struct rk_member *member,
                          struct rk_buf *out)
 {
     rk_buf_u8(out, RK_HOST_PROTOCOL);
-    rk_buf_u32(out, 0);
     rk_buf_u64(out, host->is_running ? host->cluster.high : 0);
     rk_buf_u64(out, host->is_running ? host->cluster.low : 0);
     rk_buf_u64(out, host->disk);
@@ -25,12 +21,9 @@ static void link_send(struct rk_host *host, struct rk_member *member, int link)
 {
     struct rk_buf *out = &member->links[link].out;
     if (out->size == 0) return;
-    if (!out->is_failed) {
-        rk_put_u32(out->data + CRC_AT,
-                   rk_crc32c(0, out->data + CRC_END, out->size - CRC_END));
+    if (!out->is_failed)
         host->io.send(host->io.context, member->name, (enum rk_host_link)link,
                       rk_buf_slice(out));
-    }
     rk_buf_reset(out);
     if (out->capacity > 2 * RK_HOST_FRAME_SEND) {
         rk_buf_fini(out);
@@ -82,8 +75,6 @@ struct header {
 static bool header_read(struct rk_reader *in, struct header *out)
 {
     if (rk_read_u8(in) != RK_HOST_PROTOCOL) return false;
-    uint32_t crc = rk_read_u32(in);
-    if (in->is_failed || crc != rk_crc32c(0, in->at, rk_reader_left(in))) return false;
     out->cluster.high = rk_read_u64(in);
     out->cluster.low = rk_read_u64(in);
     out->disk = rk_read_u64(in);

@@ -47,7 +47,7 @@ static enum rk_status options_take(struct rk_host *host,
         return fail(error, RK_EINVAL, "name: 1 to 64 bytes");
     if (!set_text(host->cluster_wish, sizeof(host->cluster_wish), options->cluster))
         return fail(error, RK_EINVAL, "cluster: at most 64 bytes");
-    host->group_count = options->group_count == 0 ? 8 : options->group_count;
+    host->group_count = options->group_count == 0 ? 9 : options->group_count;
     if (host->group_count > RK_HOST_GROUPS_MAX)
         return fail(error, RK_EINVAL, "groups: at most 64");
     host->election_timeout_ms =
@@ -69,8 +69,8 @@ static enum rk_status folders_make(struct rk_host *host, const char *data, char 
     enum rk_status status = rk_fs_make_dir(host->fs, data);
     if (status != RK_OK) return fail(error, status, "data: the folder can not be made");
     if (rk_fs_join(path, data, "lock") != RK_OK ||
-        rk_fs_join(host->wal_dir, data, "log") != RK_OK ||
-        rk_fs_join(host->snapshot_dir, data, "snapshots") != RK_OK)
+        rk_fs_join(host->wal_dir, data, "wal") != RK_OK ||
+        rk_fs_join(host->snapshot_dir, data, "snap") != RK_OK)
         return fail(error, RK_ERANGE, "data: the path is too long");
     status = host->fs->lock(host->fs, &host->lock, path);
     if (status == RK_EBUSY)
@@ -226,6 +226,7 @@ static void beat(struct rk_host *host)
         struct rk_member *member = host->members[i];
         if (member == host->self) continue;
         rk_host_node_section(host, member);
+        rk_member_forward_again(host, member);
         if (member->down_ms != 0 && now - member->down_ms >= RK_HOST_HOME_LOST_MS)
             rk_member_home_lost(host, member);
     }

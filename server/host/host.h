@@ -52,7 +52,7 @@ struct rk_host_options {
     const struct rk_host_peer
         *peers; /* of --peers, this node included; http, rpc may be "" */
     uint32_t peer_count;
-    uint32_t group_count;         /* data groups, used at bootstrap only; default 8 */
+    uint32_t group_count;         /* data groups, used at bootstrap only; default 9 */
     uint32_t election_timeout_ms; /* default 1000 */
     uint32_t heartbeat_ms;        /* default 100 */
     uint64_t fence_floor;

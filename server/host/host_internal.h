@@ -123,7 +123,7 @@ struct rk_call {
     uint64_t wake_ms;     /* boot time */
     uint64_t deadline_ms; /* boot time */
     uint64_t wait_ms;     /* boot time until which a consume waits; 0: not at all */
-    uint64_t retry_ms;    /* boot time before which it is not routed again */
+    uint64_t retry_ms;    /* boot time before which it is not sent again */
     uint64_t seq;
     uint64_t first_unanswered;
     uint64_t min_index;  /* reads: the answer needs this index applied */
@@ -482,9 +482,9 @@ uint64_t rk_host_deadline(const struct rk_host *host, const struct rk_request *r
 /* Sends a new call on its way. */
 void rk_call_start(struct rk_call *call, const struct rk_request *request,
                    uint64_t deadline_ms);
-/* The same forward came before, from the same node: the old call goes. */
-void rk_group_forward_again(struct rk_group *group, const struct rk_member *from,
-                            struct rk_slice client, uint64_t seq, uint64_t origin_id);
+/* The same forward came before from the same node, and its call is still open. */
+bool rk_group_has_forward(struct rk_group *group, const struct rk_member *from,
+                          struct rk_slice client, uint64_t seq, uint64_t origin_id);
 bool rk_group_has_call(struct rk_group *group, struct rk_slice client, uint64_t seq);
 /* Machine output. */
 void rk_group_on_reply(void *context, struct rk_slice client, uint64_t seq,
@@ -528,6 +528,9 @@ void rk_forward_refuse(struct rk_host *host, struct rk_member *to, uint64_t id,
                        enum rk_forward_answer answer);
 void rk_forward_reply(struct rk_call *call, const struct rk_reply *reply);
 void rk_forward_drop(struct rk_call *call);
+/* What was forwarded a while ago and is not answered goes again: a frame may be lost with
+ * the link of one direction. The leader takes no notice where it has the call. */
+void rk_member_forward_again(struct rk_host *host, struct rk_member *member);
 void rk_member_link_lost(struct rk_host *host, struct rk_member *member);
 void rk_member_home_lost(struct rk_host *host, struct rk_member *member);
 

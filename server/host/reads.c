@@ -116,8 +116,8 @@ static void keepalive(struct rk_call *call)
                                       &ttl_ms);
     if (status == RK_EBUSY) {
         /* Its expiry is in the log: what that decides comes first. */
-        call->retry_ms = rk_host_now(host) + host->tick_ms;
         rk_call_route(call);
+        call->retry_ms = rk_host_now(host) + host->tick_ms;
     } else if (status != RK_OK) {
         rk_call_fail(call, status, "the session has expired or was never opened");
     } else {

@@ -264,6 +264,33 @@ static void test_parked_consume_survives_the_leader(void **state)
         assert_int_equal(cluster_answer(cluster, calls[i], 200)->message_count, 1);
 }
 
+/* Only the leader's connection to the home breaks: the home does not see it. */
+static void test_half_a_link_is_survived(void **state)
+{
+    (void)state;
+    uint64_t calls[3];
+    for (uint32_t i = 0; i < 3; i++)
+        calls[i] = cluster_call(cluster, i, RK_OP_QUEUE_CONSUME,
+                                "{\"topic\":\"t\",\"wait_ms\":30000}");
+    cluster_run(cluster, 500);
+    for (uint32_t i = 0; i < 3; i++)
+        for (uint32_t k = 0; k < 3; k++)
+            if (i != k)
+                rk_host_link_down(cluster->nodes[i].host, cluster->nodes[k].name,
+                                  RK_LINK_BULK, false);
+    for (uint32_t i = 0; i < 3; i++)
+        rk_host_link_up(cluster->nodes[0].host, cluster->nodes[i].name, RK_LINK_BULK);
+    cluster_run(cluster, 200);
+    for (uint32_t i = 1; i < 3; i++)
+        for (uint32_t k = 0; k < 3; k++)
+            rk_host_link_up(cluster->nodes[i].host, cluster->nodes[k].name, RK_LINK_BULK);
+    cluster_run(cluster, 6000);
+    for (uint32_t i = 0; i < 3; i++)
+        cluster_ask(cluster, i, RK_OP_QUEUE_PUBLISH, "{\"topic\":\"t\",\"data\":1}");
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(cluster_answer(cluster, calls[i], 500)->message_count, 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -280,6 +307,7 @@ int main(void)
         TEST(test_consumer_that_left_gets_nothing),
         TEST(test_delivery_nobody_takes_comes_back),
         TEST(test_parked_consume_survives_the_leader),
+        TEST(test_half_a_link_is_survived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
