@@ -90,6 +90,9 @@ struct rk_reply {
     uint32_t position_group;
     uint64_t position_index;
     uint64_t position_history;
+    /* Of an answer over several groups instead; not in the log form. */
+    struct rk_position_item *positions;
+    uint32_t position_count;
 
     /* Errors. text is one impersonal line with values; field the offending field's name. */
     char text[256];
@@ -148,4 +151,15 @@ struct rk_reply {
     struct rk_value
         document; /* cluster.info and the like: a JSON text made by the server */
 };
+
+/* Its position as clients see it; one is room for the usual single item. */
+static inline struct rk_position rk_reply_position(const struct rk_reply *reply,
+                                                   struct rk_position_item *one)
+{
+    *one = (struct rk_position_item){reply->position_group, reply->position_index};
+    if (reply->position_count == 0)
+        return (struct rk_position){reply->position_history, one, 1};
+    return (struct rk_position){reply->position_history, reply->positions,
+                                reply->position_count};
+}
 #endif

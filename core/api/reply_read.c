@@ -316,7 +316,7 @@ static enum rk_status take_problem(struct read *read, const struct rk_in *in)
     return status;
 }
 
-/* Every answer may carry `position`: where its group stood, of one group at a time. */
+/* Every answer may carry `position`: where its groups stood, mostly a single one. */
 static enum rk_status take_position(struct read *read, const struct rk_in *in)
 {
     struct rk_in_walk walk;
@@ -332,6 +332,8 @@ static enum rk_status take_position(struct read *read, const struct rk_in *in)
         read->out->position_history = position.history;
         read->out->position_group = position.items[0].group;
         read->out->position_index = position.items[0].index;
+        read->out->positions = position.items;
+        read->out->position_count = position.count;
         return RK_OK;
     }
     return RK_OK;

@@ -370,6 +370,27 @@ static void error_take(struct rk_reply *whole, const struct rk_reply *part, bool
     if (has_done && rk_op_info(op)->is_write) whole->outcome = RK_OUTCOME_UNKNOWN;
 }
 
+/* Where each group stood, so that later reads of the client see what this call did. */
+static void positions_add(const struct rk_gather *gather, struct rk_reply *whole)
+{
+    struct rk_host *host = gather->call->group->host;
+    struct rk_position_item *items =
+        rk_arena_alloc(&host->replies, gather->part_count * sizeof(*items));
+    uint32_t count = 0;
+    whole->position_history = 0;
+    for (uint32_t i = 0; i < gather->part_count && items != NULL; i++) {
+        const struct rk_gather_part *part = &gather->parts[i];
+        if (part->position_history == 0) continue;
+        whole->position_history = part->position_history;
+        items[count++] = part->position;
+    }
+    if (count == 0) return;
+    whole->positions = items;
+    whole->position_count = count;
+    whole->position_group = items[0].group;
+    whole->position_index = items[0].index;
+}
+
 static void gather_finish(struct rk_gather *gather)
 {
     struct rk_call *call = gather->call;
@@ -403,7 +424,7 @@ static void gather_finish(struct rk_gather *gather)
         }
     }
     if (whole.status != RK_OK) host->metrics.calls_failed++;
-    whole.position_history = 0; /* several groups: a position would name only one */
+    positions_add(gather, &whole);
     call->gather = NULL;
     if (call->number != 0) host->io.reply(host->io.context, call->number, &whole);
     rk_gather_free(gather);
@@ -416,6 +437,9 @@ void rk_gather_part_answered(struct rk_call *call, const struct rk_reply *reply)
     struct rk_gather_part *part = &gather->parts[call->part];
     rk_buf_reset(&part->reply);
     rk_reply_encode(&part->reply, reply);
+    part->position =
+        (struct rk_position_item){reply->position_group, reply->position_index};
+    part->position_history = reply->position_history;
     part->call = NULL;
     call->gather = NULL;
     rk_call_free(call);

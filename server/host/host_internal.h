@@ -174,7 +174,9 @@ struct rk_topic {
 struct rk_gather_part {
     struct rk_call *call; /* NULL: answered */
     struct rk_buf reply;  /* rk_reply_encode form, once answered */
-    uint32_t *places;     /* where its lines stand in the whole; NULL: lists */
+    struct rk_position_item position;
+    uint64_t position_history;
+    uint32_t *places; /* where its lines stand in the whole; NULL: lists */
     uint32_t place_count;
 };
 

@@ -178,14 +178,19 @@ static enum rk_status run(struct rk_call *call, rukun_error *err)
 /* What this client has seen: later reads are not older. */
 static void position_take(struct rukun_client *client, const struct rk_reply *reply)
 {
-    if (reply->position_history == 0 || reply->position_group >= RK_GROUPS_MAX) return;
+    struct rk_position_item one;
+    struct rk_position position = rk_reply_position(reply, &one);
+    if (position.history == 0) return;
     pthread_mutex_lock(&client->lock);
     if (client->position_history != reply->position_history) {
         memset(client->positions, 0, sizeof(client->positions));
         client->position_history = reply->position_history;
     }
-    uint64_t *at = &client->positions[reply->position_group];
-    if (reply->position_index > *at) *at = reply->position_index;
+    for (uint32_t i = 0; i < position.count; i++) {
+        if (position.items[i].group >= RK_GROUPS_MAX) continue;
+        uint64_t *at = &client->positions[position.items[i].group];
+        if (position.items[i].index > *at) *at = position.items[i].index;
+    }
     pthread_mutex_unlock(&client->lock);
 }
 

@@ -46,6 +46,7 @@ static void on_reply(void *context, uint64_t call, const struct rk_reply *reply)
     struct answer *answer = &node->cluster->answers[call];
     answer->is_given = true;
     answer->count++;
+    answer->positions = reply->position_count;
     rk_buf_reset(&answer->bytes);
     rk_reply_encode(&answer->bytes, reply);
 }

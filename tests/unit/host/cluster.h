@@ -36,7 +36,8 @@ struct packet {
 
 struct answer {
     bool is_given;
-    uint32_t count; /* times given */
+    uint32_t count;     /* times given */
+    uint32_t positions; /* groups whose position it names */
     struct rk_buf bytes;
 };
 
