@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import socket
@@ -166,15 +167,22 @@ class Node:
         self.log = cluster.folder / f"{name}.log"
         self.process = None
         self.extra = []  # flags of this node alone
+        self.descriptors = None  # most open files, None: as the test's own
+        self.prefix = []  # a command that runs it, such as one that enters a namespace
 
     def start(self):
         assert self.process is None, f"{self.name} runs already"
-        command = [str(RUKUND), "--name", self.name, "--data", str(self.data), "--http",
+        command = [*self.prefix, str(RUKUND), "--name", self.name, "--data", str(self.data), "--http",
                    self.http, "--rpc", self.rpc, "--peer", self.peer, "--peers",
                    self.cluster.peers, *self.cluster.flags, *self.extra]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log,
-                                            stdin=subprocess.DEVNULL)
+                                            stdin=subprocess.DEVNULL,
+                                            preexec_fn=self._limit)
+
+    def _limit(self):
+        if self.descriptors is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptors, self.descriptors))
 
     @property
     def is_running(self):

@@ -1,0 +1,529 @@
+"""Faults for real nodes: kills, pauses, cut links, full and dying disks; and the run around them.
+
+A fault is a function (run) that breaks something, waits, and heals it; it notes both. What needs
+root says so: `need_network`, `need_mounts` skip a test where it is not to be had."""
+
+import contextlib
+import fcntl
+import itertools
+import os
+import pathlib
+import random
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+import history
+import load
+from rukun_cluster import SLOW, Cluster
+
+HISTORIES = os.environ.get("RUKUN_HISTORIES")  # a folder that keeps every run's history
+
+
+def command(*words, check=True):
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True,
+                          check=False)
+    assert not check or done.returncode == 0, f"{' '.join(map(str, words))}: {done.stderr}"
+    return done
+
+
+# The run
+
+
+class Run:
+    """A cluster under load and faults, and the history of it."""
+
+    def __init__(self, cluster, seed=1, keys=3, threads=1):
+        self.cluster, self.rng = cluster, random.Random(seed)
+        self.recorder = history.Recorder()
+        self.load = load.Load(cluster, self.recorder, seed)
+        self.threads = threads
+        self.topics = [f"topic-{n}" for n in range(3)]
+        self.counters = [f"counter-{n}" for n in range(3)]
+        self.keys = [load.Keys(f"key-{n}/", keys) for n in range(2)]
+
+    def note(self, what):
+        self.recorder.note(what)
+
+    def start(self):
+        load.configure_topics(self.cluster, self.topics)
+        for n in range(self.threads):
+            self.start_locks(n)
+            self.start_queues(n)
+            self.start_caches(n)
+        load.watch_leaders(self.cluster, self.recorder, self.load)
+        return self
+
+    def start_locks(self, n):
+        start, caller = self.load.start, self.load.caller
+        resources = [f"lock-{n}-{k}" for k in range(6)]
+        start(load.lock_worker, caller(f"la{n}"), resources)
+        start(load.lock_worker, caller(f"lb{n}", way="http"), resources)
+        start(load.lock_worker, caller(f"lc{n}", attempts=5), resources)
+        start(load.session_worker, caller(f"ls{n}"), resources)
+
+    def start_queues(self, n):
+        start, caller = self.load.start, self.load.caller
+        start(load.producer_worker, caller(f"pa{n}"), self.topics, 0.03)
+        start(load.producer_worker, caller(f"pb{n}", way="http", attempts=5), self.topics, 0.03)
+        start(load.consumer_worker, caller(f"qa{n}"), self.topics)
+        start(load.consumer_worker, caller(f"qb{n}", attempts=5), self.topics)
+        start(load.consumer_worker, caller(f"qc{n}", way="http"), self.topics)
+
+    def start_caches(self, n):
+        start, caller = self.load.start, self.load.caller
+        for keys in self.keys:
+            start(load.register_worker, caller(f"ra{n}{keys.prefix}"), keys, {})
+            start(load.register_worker, caller(f"rb{n}{keys.prefix}", attempts=5), keys, {})
+            start(load.position_worker, caller(f"rp{n}{keys.prefix}"), keys)
+        start(load.register_worker, caller(f"rh{n}", way="http"), self.keys[0], {})
+        start(load.counter_worker, caller(f"ca{n}", attempts=5), self.counters)
+        start(load.counter_worker, caller(f"cb{n}"), self.counters)
+
+    def sleep(self, least, most=None):
+        time.sleep(self.rng.uniform(least, most or least) * SLOW)
+
+    def repeat(self, seconds, *faults):
+        """The faults in turn, each followed by some calm, until the time is over; each once at
+        least."""
+        end = time.monotonic() + seconds * SLOW
+        self.sleep(0.5)
+        for number, fault in enumerate(itertools.cycle(faults)):
+            if number >= len(faults) and time.monotonic() > end:
+                break
+            fault(self)
+            self.sleep(0.3, 1)
+        return self
+
+    def leader(self, group=0):
+        return self.cluster.leader(group)
+
+    def finish(self, share=0.2, faults=1, calls=100):
+        """Heals, drains, checks; gives the figures."""
+        self.cluster.wait_ready()
+        self.sleep(0.3)
+        self.load.stop()
+        self.cluster.wait_ready()
+        caller = load.Caller(self.cluster, self.recorder, f"drain-{self.load.seed}", attempts=20)
+        load.drain(caller, self.topics)
+        load.read_counters(caller, self.counters)
+        self.same_everywhere()
+        lines = self.recorder.lines
+        figures = history.summary(lines)
+        print(f"figures: {figures}")
+        wrong = history.check_all(lines) + history.check_run(lines, share, faults, calls)
+        if wrong or HISTORIES:
+            folder = pathlib.Path(HISTORIES or tempfile.mkdtemp(prefix="rukun-history-"))
+            folder.mkdir(parents=True, exist_ok=True)
+            test = os.environ.get("PYTEST_CURRENT_TEST", "run").split("::")[-1].split(" ")[0]
+            path = self.recorder.save(folder / f"{test}-{self.load.seed}.jsonl")
+            for node in self.cluster:
+                shutil.copy(node.log, folder / f"{path.stem}-{node.name}.log")
+        assert not wrong, (f"{len(wrong)} violations, history in {path}\n" +
+                           "\n".join(text[:1500] for text in wrong[:10]))
+        return figures
+
+    def same_everywhere(self):
+        """Every node comes to have applied the same, group by group."""
+
+        def applied():
+            states = [node.raft()["groups"] for node in self.cluster]
+            return all(len({(g["commit"], g["applied"]) for g in groups}) == 1
+                       for groups in zip(*states))
+
+        load.wait_until(applied, 20, "all nodes have applied the same")
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            self.load.is_over.set()
+            print(f"figures: {history.summary(self.recorder.lines)}")
+            print(self.cluster.logs())
+
+
+# Processes
+
+
+def kill(run, node, least=0.3, most=1.2):
+    run.note(f"kill -9 {node.name}")
+    node.kill()
+    run.sleep(least, most)
+    run.note(f"heal: start {node.name}")
+    node.start()
+    run.cluster.wait_ready()
+
+
+def kill_one(run):
+    kill(run, run.rng.choice(run.cluster.nodes))
+
+
+def kill_leader(run):
+    """Of the lock group or of a data group; it stays away until another leads."""
+    group = run.rng.choice((0, 1, 2))
+    kill(run, run.leader(group), 1.5, 2.5)
+
+
+def kill_all(run):
+    run.note("kill -9 of all")
+    for node in run.rng.sample(run.cluster.nodes, len(run.cluster.nodes)):
+        node.kill()
+    run.sleep(0, 0.5)
+    run.note("heal: start all")
+    run.cluster.start()
+    run.cluster.wait_ready()
+
+
+def pause(run, node, least=1.5, most=3.0):
+    run.note(f"SIGSTOP {node.name}")
+    node.pause()
+    run.sleep(least, most)
+    run.note(f"heal: SIGCONT {node.name}")
+    node.resume()
+    run.cluster.wait_ready()
+
+
+def pause_leader(run):
+    pause(run, run.leader(run.rng.choice((0, 0, 1, 2))))
+
+
+def pause_one(run):
+    pause(run, run.rng.choice(run.cluster.nodes))
+
+
+def pause_majority(run):
+    """Nobody can decide; what was waiting is answered or refused when they run again."""
+    nodes = run.rng.sample(run.cluster.nodes, 2)
+    run.note(f"SIGSTOP {nodes}")
+    for node in nodes:
+        node.pause()
+    run.sleep(1.5, 2)
+    run.note(f"heal: SIGCONT {nodes}")
+    for node in nodes:
+        node.resume()
+    run.cluster.wait_ready()
+
+
+# Networks
+
+
+def need_network():
+    """Skips unless namespaces, veth pairs, bridges and iptables can be used."""
+    if os.geteuid() != 0:
+        pytest.skip("link cuts need root for network namespaces")
+    for tool in ("ip", "iptables"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"link cuts need the program {tool} (Debian package "
+                        f"{'iproute2' if tool == 'ip' else tool})")
+    name = f"rkt{os.getpid()}"
+    try:
+        for words in (["netns", "add", name],
+                      ["-n", name, "link", "add", "br0", "type", "bridge"],
+                      ["-n", name, "link", "add", "v0", "type", "veth", "peer", "name", "v1"],
+                      ["netns", "exec", name, "iptables", "-w", "-S"]):
+            done = command("ip", *words, check=False)
+            if done.returncode != 0:
+                pytest.skip(f"link cuts are not permitted here: ip {' '.join(words)}: "
+                            f"{done.stderr.strip()}")
+    finally:
+        command("ip", "netns", "delete", name, check=False)
+
+
+class NetCluster(Cluster):
+    """Each node in a network namespace of its own, on one bridge (in a namespace, too, so that
+    the machine's own firewall stays out of it); the test's clients come in over one more link."""
+
+    counter = itertools.count(1)
+
+    def __init__(self, size=3, flags=(), **options):
+        super().__init__(size, [*flags, "--insecure", "on"], start=False, **options)
+        self.stem = f"rk{os.getpid() % 100000:x}{next(self.counter):x}"
+        self.net = f"10.{random.randrange(64, 250)}.{random.randrange(1, 250)}"
+        self.namespaces = []
+        for number, node in enumerate(self.nodes):
+            address = self.address(number)
+            node.http, node.rpc, node.peer = (f"{address}:{port}" for port in (7400, 7500, 7600))
+        self.peers = ",".join(f"{node.name}={node.peer}" for node in self.nodes)
+        try:
+            self.wire()
+            self.start()
+        except BaseException:
+            self.unwire()
+            raise
+
+    def address(self, number):
+        return f"{self.net}.{number + 1}"
+
+    def space(self, node):
+        return f"{self.stem}-{node.name}"
+
+    def add_namespace(self, name):
+        command("ip", "netns", "add", name)
+        self.namespaces.append(name)
+        command("ip", "-n", name, "link", "set", "lo", "up")
+
+    def add_link(self, hub, port, space, device, address):
+        """A cable from a port of the hub's bridge to a device; space None: of this machine."""
+        where = ["-n", space] if space else []
+        command("ip", "-n", hub, "link", "add", port, "type", "veth", "peer", "name",
+                f"p{self.stem}")
+        command("ip", "-n", hub, "link", "set", f"p{self.stem}", "netns", space or "1")
+        command("ip", *where, "link", "set", f"p{self.stem}", "name", device)
+        command("ip", *where, "address", "add", f"{address}/24", "dev", device)
+        command("ip", *where, "link", "set", device, "up")
+        command("ip", "-n", hub, "link", "set", port, "master", "br0", "up")
+
+    def wire(self):
+        hub = f"{self.stem}-hub"
+        self.add_namespace(hub)
+        command("ip", "-n", hub, "link", "add", "br0", "type", "bridge")
+        command("ip", "-n", hub, "link", "set", "br0", "up")
+        for number, node in enumerate(self.nodes):
+            self.add_namespace(self.space(node))
+            self.add_link(hub, f"port{number}", self.space(node), "eth0", self.address(number))
+            node.prefix = ["ip", "netns", "exec", self.space(node)]
+        self.add_link(hub, "clients", None, f"{self.stem}c", f"{self.net}.254")
+
+    def unwire(self):
+        for name in self.namespaces:
+            command("ip", "netns", "delete", name, check=False)
+        self.namespaces = []
+
+    def drop(self, source, target):
+        """What source sends does not arrive at target."""
+        command("ip", "netns", "exec", self.space(target), "iptables", "-w", "-A", "INPUT", "-s",
+                source.peer.split(":")[0], "-j", "DROP")
+
+    def cut(self, one, other):
+        self.drop(one, other)
+        self.drop(other, one)
+
+    def heal(self):
+        for node in self.nodes:
+            command("ip", "netns", "exec", self.space(node), "iptables", "-w", "-F")
+
+    def dropped(self):
+        """Packets that met a cut so far, so that a test can tell that it was one."""
+        total = 0
+        for node in self.nodes:
+            text = command("ip", "netns", "exec", self.space(node), "iptables", "-w", "-nvxL",
+                           "INPUT").stdout
+            total += sum(int(line.split()[0]) for line in text.splitlines() if " DROP " in line
+                         and line.split()[0].isdigit())
+        return total
+
+    def close(self):
+        try:
+            super().close()
+        finally:
+            self.unwire()
+
+
+@contextlib.contextmanager
+def cut_off(run, what, seconds=2.0):
+    """Around the making of a cut: notes it, waits, proves that packets met it, heals."""
+    run.note(f"cut {what}")
+    yield
+    run.sleep(seconds, seconds + 1)
+    met = run.cluster.dropped()
+    assert met > 0, f"nothing met the cut {what}"
+    run.note(f"heal: {met} packets dropped")
+    run.cluster.heal()
+    run.cluster.wait_ready()
+
+
+def cut_halves(run):
+    """A minority and a majority by chance."""
+    nodes = run.rng.sample(run.cluster.nodes, len(run.cluster.nodes))
+    few, many = nodes[:len(nodes) // 2], nodes[len(nodes) // 2:]
+    with cut_off(run, f"{few} from {many}"):
+        for one, other in itertools.product(few, many):
+            run.cluster.cut(one, other)
+
+
+def cut_leader(run):
+    leader = run.leader(run.rng.choice((0, 0, 1, 2)))
+    with cut_off(run, f"the leader {leader}"):
+        for other in run.cluster.nodes:
+            if other is not leader:
+                run.cluster.cut(leader, other)
+
+
+def cut_hearing(run):
+    """The leader's packets arrive, those to it do not: it must not go on as if all were well."""
+    leader = run.leader(0)
+    with cut_off(run, f"what {leader} hears"):
+        for other in run.cluster.nodes:
+            if other is not leader:
+                run.cluster.drop(other, leader)
+
+
+def cut_speaking(run):
+    """The leader hears all, nobody hears it."""
+    leader = run.leader(0)
+    with cut_off(run, f"what {leader} says"):
+        for other in run.cluster.nodes:
+            if other is not leader:
+                run.cluster.drop(leader, other)
+
+
+def cut_bridge(run):
+    """Two sides that both see the node in the middle, and not each other."""
+    nodes = run.rng.sample(run.cluster.nodes, len(run.cluster.nodes))
+    middle, rest = nodes[0], nodes[1:]
+    sides = rest[::2], rest[1::2]
+    with cut_off(run, f"{sides[0]} from {sides[1]}, {middle} sees both"):
+        for one, other in itertools.product(*sides):
+            run.cluster.cut(one, other)
+
+
+# Disks
+
+
+def need_mounts(kind="tmpfs"):
+    """Skips unless file systems can be mounted."""
+    if os.geteuid() != 0:
+        pytest.skip(f"a {kind} mount needs root")
+    if kind == "ext4" and shutil.which("mkfs.ext4") is None:
+        pytest.skip("a disk that dies needs mkfs.ext4 (Debian package e2fsprogs)")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            Mount(pathlib.Path(folder) / "disk", kind, 16 if kind == "tmpfs" else 32).remove()
+        except AssertionError as error:
+            pytest.skip(f"mounts are not permitted here: {error}")
+
+
+class Mount:
+    """A small file system of its own; ext4 ones live in a file beside and can be shut down."""
+
+    SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
+    WITHOUT_LOG = 2  # what was not synced is lost, as with the power
+
+    def __init__(self, path, kind, megabytes):
+        self.path, self.kind, self.size = pathlib.Path(path), kind, megabytes
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.image = self.path.with_suffix(".img")
+        if kind == "ext4":
+            with open(self.image, "wb") as file:
+                file.truncate(megabytes << 20)
+            command("mkfs.ext4", "-q", self.image)
+        self.mount()
+
+    def mount(self):
+        if self.kind == "ext4":
+            command("mount", "-o", "loop", self.image, self.path)
+        else:
+            command("mount", "-t", "tmpfs", "-o", f"size={self.size}m", "tmpfs", self.path)
+
+    def unmount(self):
+        for _ in range(50):
+            done = command("umount", self.path, check=False)
+            if done.returncode == 0:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"umount: {done.stderr}")
+
+    def remount(self, how):
+        """how: ro or rw."""
+        command("mount", "-o", f"remount,{how}", self.path)
+
+    def shut_down(self):
+        """From now on the disk answers nothing but EIO."""
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.ioctl(folder, self.SHUTDOWN, struct.pack("I", self.WITHOUT_LOG))
+        finally:
+            os.close(folder)
+
+    def free(self):
+        space = os.statvfs(self.path)
+        return space.f_bavail * space.f_frsize
+
+    def fill(self, keep=0):
+        """Takes all space but `keep` bytes."""
+        with open(self.path / "filler", "ab") as file:
+            with contextlib.suppress(OSError):
+                while (left := self.free() - keep) > 0:
+                    file.write(b"\xff" * min(left, 1 << 20))
+                    file.flush()
+
+    def make_space(self):
+        (self.path / "filler").unlink()
+
+    def remove(self):
+        command("umount", "-l", self.path, check=False)
+        self.image.unlink(missing_ok=True)
+
+
+class DiskCluster(Cluster):
+    """Each node's data on a file system of its own."""
+
+    def __init__(self, size=3, kind="tmpfs", megabytes=64, flags=(), **options):
+        super().__init__(size, flags, start=False, **options)
+        self.mounts = {}
+        try:
+            for node in self.nodes:
+                self.mounts[node.name] = Mount(self.folder / f"disk-{node.name}", kind, megabytes)
+                node.data = self.mounts[node.name].path / "data"
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def disk(self, node):
+        return self.mounts[node.name]
+
+    def close(self):
+        try:
+            for node in self.nodes:
+                if node.is_running:
+                    node.kill()
+        finally:
+            for mount in self.mounts.values():
+                mount.remove()
+            super().close()
+
+
+def wait_ended(node, timeout=15.0):
+    """Until the process ended by itself; its exit code. The fixture then takes it as stopped."""
+    code = load.wait_until(lambda: (node.process.poll(),) if node.process.poll() is not None
+                           else None, timeout, f"{node.name} ends")[0]
+    node.process = None
+    return code
+
+
+def power_loss(run):
+    """All disks die at one moment without having written what was not synced; then all come back."""
+    cluster = run.cluster
+    run.note("power lost")
+    for node in cluster.nodes:
+        cluster.disk(node).shut_down()
+    for node in cluster.nodes:
+        node.kill()
+    run.sleep(0.2, 0.5)
+    for node in cluster.nodes:
+        cluster.disk(node).unmount()
+        cluster.disk(node).mount()
+    run.note("heal: start all")
+    cluster.start()
+    cluster.wait_ready()
+
+
+def full_disk(run):
+    """One node's disk, mostly a leader's, has no byte left; then space is made."""
+    node = run.leader(run.rng.choice((0, 1, 2)))
+    disk = run.cluster.disk(node)
+    run.note(f"disk of {node} full")
+    disk.fill()
+    run.sleep(2.5, 3.5)
+    run.note(f"heal: space on the disk of {node}, {disk.free()} bytes were free")
+    disk.make_space()
+    if not node.is_running:
+        node.process = None
+        node.start()
+    run.cluster.wait_ready()
