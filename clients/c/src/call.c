@@ -125,7 +125,7 @@ static void timespec_after(struct timespec *out, uint64_t ms)
 static bool wait_done(struct rk_call *call, uint64_t interrupts)
 {
     struct rukun_client *client = call->client;
-    while (call->state != RK_CALL_DONE) {
+    while (!call->is_done) {
         if (client->interrupts != interrupts) return false;
         if (client->interrupted == NULL) {
             struct timespec at;
@@ -136,11 +136,11 @@ static bool wait_done(struct rk_call *call, uint64_t interrupts)
         struct timespec at;
         timespec_after(&at, WAIT_SLICE_MS);
         pthread_cond_timedwait(&call->wake, &client->lock, &at);
-        if (call->state == RK_CALL_DONE) break;
+        if (call->is_done) break;
         pthread_mutex_unlock(&client->lock);
         int is_interrupted = client->interrupted(client->interrupted_context);
         pthread_mutex_lock(&client->lock);
-        if (is_interrupted && call->state != RK_CALL_DONE) return false;
+        if (is_interrupted && !call->is_done) return false;
     }
     return true;
 }

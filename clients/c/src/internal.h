@@ -86,8 +86,9 @@ struct rk_call {
     char last_text[128];
     rk_call_done done; /* (io) NULL: a caller waits */
     void *done_context;
-    /* The answer. (lock) until state is DONE, then the waiter's. */
     enum rk_call_state state;
+    /* The answer: the thread's until is_done, then the waiter's. */
+    bool is_done;          /* (lock) */
     bool is_abandoned;     /* the caller gave up; nobody waits */
     enum rk_status status; /* RK_OK: body is the result; else text, or a problem in body */
     bool is_problem;
@@ -182,6 +183,8 @@ struct rukun_client {
         uint64_t ttl_ms;
         uint64_t safe_until_ms; /* boot time: send time + ttl - drift bound */
     } session;
+    uint64_t keepalive_ms; /* when the next one is due */
+    bool is_keepalive_under_way;
     char open_text[256]; /* why no endpoint answered, for RUKUN_ECONNECT */
     enum rk_status open_status;
 
@@ -200,8 +203,6 @@ struct rukun_client {
     struct rk_random random;
     uint64_t next_rpc_id;
     uint64_t refresh_ms; /* when to ask for the cluster again; UINT64_MAX: not wanted */
-    uint64_t keepalive_ms;
-    bool is_keepalive_under_way;
     char http_endpoints[RK_ENDPOINTS_MAX][RK_ADDRESS_SIZE];
     uint32_t http_count;
     uint32_t call_count;
@@ -291,6 +292,6 @@ enum rk_status rk_session_ensure(struct rukun_client *client, char id[80], uint6
 /* The session ended at the server: its locks are lost. */
 void rk_session_lose(struct rukun_client *client, uint64_t number);
 void rk_session_tick(struct rukun_client *client, uint64_t now); /* (io) */
-uint64_t rk_session_next(const struct rukun_client *client);     /* (io) */
+uint64_t rk_session_next(struct rukun_client *client);           /* (io) */
 void rk_session_close(struct rukun_client *client);              /* (io) */
 #endif

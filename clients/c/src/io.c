@@ -30,8 +30,9 @@ static void call_end(struct rk_call *call)
         call->done(call, call->done_context);
         return;
     }
-    pthread_mutex_lock(&client->lock);
     call->state = RK_CALL_DONE;
+    pthread_mutex_lock(&client->lock);
+    call->is_done = true;
     bool is_abandoned = call->is_abandoned;
     rk_list_remove(&call->abandon);
     if (!is_abandoned) pthread_cond_signal(&call->wake);
@@ -136,7 +137,7 @@ static void expire(struct rukun_client *client, uint64_t now)
 }
 
 /* When something is to be done without an event. */
-static uint64_t next_wake(const struct rukun_client *client, uint64_t now)
+static uint64_t next_wake(struct rukun_client *client, uint64_t now)
 {
     uint64_t next = now + 1000;
     struct rk_heap_node *top = rk_heap_top(&client->deadlines);

@@ -48,8 +48,12 @@ static bool renumber(struct rk_call *call)
 {
     struct rukun_client *client = call->client;
     bool can_wait = call->op == RK_OP_LOCK_ACQUIRE || call->op == RK_OP_QUEUE_CONSUME;
-    if (!can_wait || call->attempts < 2 || call->is_abandoned) return false;
+    if (!can_wait || call->attempts < 2) return false;
     pthread_mutex_lock(&client->lock);
+    if (call->is_abandoned) {
+        pthread_mutex_unlock(&client->lock);
+        return false;
+    }
     rk_list_remove(&call->open.link);
     call->open.seq = client->next_seq++;
     rk_list_push_back(&client->unanswered, &call->open.link);

@@ -160,8 +160,10 @@ void rk_session_tick(struct rukun_client *client, uint64_t now)
     struct rk_request request = session_request(RK_OP_SESSION_KEEPALIVE, id);
     struct rk_call *call = NULL;
     if (rk_call_new(&call, client, &request, 0, NULL) != RK_OK) {
+        pthread_mutex_lock(&client->lock);
         client->is_keepalive_under_way = false;
         client->keepalive_ms = now + RK_RETRY_MAX_MS;
+        pthread_mutex_unlock(&client->lock);
         return;
     }
     call->deadline_ms = now + deadline_ms;
@@ -170,12 +172,16 @@ void rk_session_tick(struct rukun_client *client, uint64_t now)
     rk_io_queue(call);
 }
 
-uint64_t rk_session_next(const struct rukun_client *client)
+uint64_t rk_session_next(struct rukun_client *client)
 {
-    if (client->session.state != RK_SESSION_OPEN) return UINT64_MAX;
-    uint64_t next = client->session.safe_until_ms;
-    if (!client->is_keepalive_under_way && client->keepalive_ms < next)
-        next = client->keepalive_ms;
+    uint64_t next = UINT64_MAX;
+    pthread_mutex_lock(&client->lock);
+    if (client->session.state == RK_SESSION_OPEN) {
+        next = client->session.safe_until_ms;
+        if (!client->is_keepalive_under_way && client->keepalive_ms < next)
+            next = client->keepalive_ms;
+    }
+    pthread_mutex_unlock(&client->lock);
     return next;
 }
 
