@@ -147,8 +147,8 @@ static void test_malformed_json(void **state)
         "null",
         "\"a\"",
         "{\"resource\":\"a\",\"resource\":\"b\",\"owner\":\"o\"}",
-        "{\"resource\":\"a\",\"owner\":\"o\",\"resources\":[{\"resource\":\"a\","
-        "\"resource\":\"b\"}]}",
+        ("{\"resource\":\"a\",\"owner\":\"o\",\"resources\":[{\"resource\":\"a\","
+         "\"resource\":\"b\"}]}"),
         "{\"resource\":\"a\",\"owner\":\"o\"} x",
         "{\"resource\":\"a\",\"owner\":\"o\",}",
         "{'resource':'a'}",
