@@ -1,12 +1,14 @@
 /* load.c - a closed-loop load generator for a running cluster.
  *
  *     load --http HOST:PORT --work lock|queue|cache|publish|lock1 --workers 16
- *          [--depth 1] [--seconds 5] [--warm 1] [--json] [--batch 1]
+ *          [--depth 1] [--seconds 5] [--warm 1] [--json] [--linearizable]
  *
  * Each worker is a client: it has a connection to every node, as librukun has, sends each
  * call to the leader of its group, and waits for the answer before its next step (depth:
  * so many steps at once). One thread, epoll, nothing else on its path, so that the server
- * is what is measured. Prints one line of JSON: operations a second and latencies.
+ * is what is measured. Gets carry the position that the worker has seen, as librukun's do;
+ * with --linearizable they carry none, so that each is confirmed by a majority. Prints one
+ * line of JSON: operations a second and latencies.
  *
  * lock: acquire + release of a lock of its own (one operation is the pair). lock1: the same
  * on ONE lock that all want, waiting. queue: publish, consume, ack on 64 topics (one
@@ -36,7 +38,6 @@ enum {
     KEYS = 10000,
     TOPICS = 64,
     VALUE_SIZE = 128,
-    TEXT_MAX = 512,
 };
 
 enum work { WORK_LOCK, WORK_LOCK1, WORK_QUEUE, WORK_PUBLISH, WORK_CACHE };
@@ -57,6 +58,7 @@ struct connection {
 /* One of a worker's `depth` chains of calls. */
 struct step {
     uint32_t state; /* of its cycle */
+    uint32_t group; /* of the call under way */
     uint64_t started_ns;
     char id[80];    /* of the delivery */
     char topic[32]; /* where the cycle is */
@@ -66,14 +68,16 @@ struct worker {
     uint32_t number;
     struct connection connections[NODES_MAX];
     struct step *steps;
+    char (*positions)[64]; /* by group; "" nothing seen yet */
 };
 
 struct bench {
     const char *http;
     enum work work;
-    uint32_t workers, depth, batch;
+    uint32_t workers, depth;
     double seconds, warm;
     bool is_json;
+    bool is_linearizable;
     uint32_t node_count;
     char rpc[NODES_MAX][64];
     char web[NODES_MAX][64];
@@ -249,6 +253,10 @@ static void send_call(struct bench *bench, struct worker *worker, uint32_t step,
 {
     struct connection *connection = &worker->connections[bench->leaders[group]];
     struct rk_buf *out = &connection->out;
+    const char *position = worker->positions[group];
+    bool has_position = !bench->is_linearizable && position[0] != '\0' &&
+                        strcmp(operation, "cache.get") == 0;
+    worker->steps[step].group = group;
     if (!bench->is_json) {
         rk_buf_u8(out, 0x94);
         rk_buf_u8(out, 0);
@@ -257,7 +265,11 @@ static void send_call(struct bench *bench, struct worker *worker, uint32_t step,
         rk_buf_u8(out, (uint8_t)step);
         pack_text(out, operation);
         rk_buf_u8(out, 0x91);
-        rk_buf_u8(out, (uint8_t)(0x80 | count));
+        rk_buf_u8(out, (uint8_t)(0x80 | (count + has_position)));
+        if (has_position) {
+            pack_text(out, "position");
+            pack_text(out, position);
+        }
         for (uint32_t i = 0; i < count; i++) {
             pack_text(out, fields[i].name);
             if (fields[i].text != NULL) {
@@ -290,8 +302,9 @@ static void send_call(struct bench *bench, struct worker *worker, uint32_t step,
     if (dot != NULL) *dot = '/';
     rk_buf_printf(out,
                   "POST %s HTTP/1.1\r\nHost: rukun\r\nContent-Type: application/json\r\n"
-                  "Content-Length: %d\r\n\r\n%s",
-                  path, size, body);
+                  "%s%s%sContent-Length: %d\r\n\r\n%s",
+                  path, has_position ? "Rukun-Position: " : "",
+                  has_position ? position : "", has_position ? "\r\n" : "", size, body);
     connection->fifo[connection->fifo_tail++ % (bench->depth + 1)] = step;
 }
 
@@ -394,6 +407,30 @@ static bool find_id(const struct bench *bench, struct rk_slice body, char out[80
     return true;
 }
 
+/* Keeps the position that an answer carries, for later gets of the same group. */
+static void note_position(const struct bench *bench, struct worker *worker, uint32_t number,
+                          struct rk_slice answer)
+{
+    const char *key = bench->is_json ? "Rukun-Position: " : "\xa8position";
+    const uint8_t *at = memmem(answer.data, answer.size, key, strlen(key));
+    if (at == NULL) return;
+    at += strlen(key);
+    size_t left = answer.size - (size_t)(at - answer.data);
+    const uint8_t *end = bench->is_json ? memchr(at, '\r', left) : NULL;
+    size_t size = end != NULL ? (size_t)(end - at) : 0;
+    if (!bench->is_json && left > 2 && at[0] == 0xd9) {
+        size = at[1];
+        at += 2;
+    } else if (!bench->is_json && left > 1) {
+        size = at[0] & 0x1f;
+        at++;
+    }
+    if (size == 0 || size >= 64) return;
+    char *to = worker->positions[worker->steps[number].group];
+    memcpy(to, at, size);
+    to[size] = '\0';
+}
+
 static void step_answer(struct bench *bench, struct worker *worker, uint32_t number,
                         bool is_error, struct rk_slice body)
 {
@@ -466,6 +503,8 @@ static bool take_http(struct bench *bench, struct connection *connection)
     if (left < head + size) return false;
     connection->in_at += head + size;
     uint32_t step = connection->fifo[connection->fifo_head++ % (bench->depth + 1)];
+    if (bench->work == WORK_CACHE)
+        note_position(bench, connection->worker, step, rk_slice_of(data, head));
     step_answer(bench, connection->worker, step, memcmp(data + 9, "200", 3) != 0,
                 rk_slice_of(data + head, size));
     return true;
@@ -496,7 +535,8 @@ static void connection_read(struct bench *bench, struct connection *connection)
 static void worker_open(struct bench *bench, struct worker *worker)
 {
     worker->steps = rk_calloc(bench->depth, sizeof(*worker->steps));
-    if (worker->steps == NULL) die("worker", "out of memory");
+    worker->positions = rk_calloc(GROUPS_MAX, sizeof(*worker->positions));
+    if (worker->steps == NULL || worker->positions == NULL) die("worker", "out of memory");
     for (uint32_t i = 0; i < bench->node_count; i++) {
         struct connection *connection = &worker->connections[i];
         connection->worker = worker;
@@ -592,6 +632,10 @@ static void parse(struct bench *bench, int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0) {
             bench->is_json = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--linearizable") == 0) {
+            bench->is_linearizable = true;
             continue;
         }
         if (i + 1 >= argc) die(argv[i], "needs a value");
