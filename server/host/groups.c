@@ -526,9 +526,9 @@ void rk_group_propose(struct rk_group *group)
 void rk_group_timers(struct rk_group *group)
 {
     struct rk_host *host = group->host;
-    if (!group->is_serving || !rk_group_has_contact(group)) return;
+    if (!group->is_serving) return;
     uint64_t now = rk_group_time(group);
-    if (rk_machine_next_due(group->machine) <= now) {
+    if (rk_machine_next_due(group->machine) <= now && rk_group_has_contact(group)) {
         for (;;) {
             rk_buf_reset(&host->scratch);
             if (rk_machine_due(group->machine, now, RK_HOST_DUE_MAX, &host->scratch) == 0)

@@ -92,7 +92,8 @@ struct rk_host_io {
 RK_MUST_CHECK enum rk_status rk_host_open(struct rk_host **out,
                                           const struct rk_host_options *options,
                                           const struct rk_host_io *io, char *error);
-/* Drops everything; durable state stays. Nothing is answered any more. */
+/* Drops everything; durable state stays. Nothing is answered any more. Neither a batch nor
+ * work may be under way on another thread. */
 void rk_host_close(struct rk_host *host);
 
 /* Time has passed: call at least every heartbeat_ms / 4, before other events of a turn. */
