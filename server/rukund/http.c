@@ -45,7 +45,7 @@ static const char *reason_of(int code)
         {422, "Unprocessable Content"},
         {429, "Too Many Requests"},
         {500, "Internal Server Error"},
-        {501, "Not Implemented"},
+        {501, "Not Offered"},
         {503, "Service Unavailable"},
         {504, "Gateway Timeout"},
         {507, "Insufficient Storage"},
@@ -72,8 +72,8 @@ void rk_http_reply_headers(struct rk_http *http, struct evhttp_request *request,
     struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
     struct rk_buf *text = &http->worker->reply_buf;
     if (reply->position_history != 0) {
-        struct rk_position_item item = {reply->position_group, reply->position_index};
-        struct rk_position position = {reply->position_history, &item, 1};
+        struct rk_position_item one;
+        struct rk_position position = rk_reply_position(reply, &one);
         rk_buf_reset(text);
         rk_position_print(text, &position);
         rk_buf_u8(text, 0);
@@ -175,7 +175,7 @@ enum rk_status rk_http_new(struct rk_http **out, struct rk_worker *worker, int l
     evhttp_set_bevcb(http->server, rk_http_bufferevent, http);
     struct evconnlistener *listening =
         evconnlistener_new(worker->base, NULL, NULL,
-                           LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, -1, listener);
+                           LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, listener);
     if (listening == NULL) goto fail;
     listener = -1;
     http->socket = evhttp_bind_listener(http->server, listening);
@@ -183,6 +183,7 @@ enum rk_status rk_http_new(struct rk_http **out, struct rk_worker *worker, int l
         evconnlistener_free(listening);
         goto fail;
     }
+    rk_worker_guard(worker, listening);
     *out = http;
     return RK_OK;
 
@@ -192,15 +193,25 @@ fail:
     return RK_ENOMEM;
 }
 
+void rk_http_rest(struct rk_http *http)
+{
+    http->worker->is_resting = true;
+    if (http->socket != NULL)
+        (void)evconnlistener_disable(evhttp_bound_socket_get_listener(http->socket));
+}
+
 void rk_http_stop(struct rk_http *http)
 {
-    if (http->socket != NULL) evhttp_del_accept_socket(http->server, http->socket);
+    if (http->socket == NULL) return;
+    rk_worker_unguard(http->worker, evhttp_bound_socket_get_listener(http->socket));
+    evhttp_del_accept_socket(http->server, http->socket);
     http->socket = NULL;
 }
 
 void rk_http_free(struct rk_http *http)
 {
     if (http == NULL) return;
+    rk_http_stop(http);
     rk_list_each_safe (link, &http->calls) {
         struct http_call *call = RK_CONTAINER(link, struct http_call, link);
         rk_calls_drop(http->worker, &call->call);

@@ -81,6 +81,9 @@ struct bufferevent *rk_http_bufferevent(struct event_base *base, void *context)
 {
     struct rk_http *http = context;
     struct bufferevent *buffer = bufferevent_socket_new(base, -1, 0);
+    /* Made for a connection that was just accepted: the moment to look whether that was
+     * the last one there is room for. */
+    if (rk_worker_is_crowded(http->worker)) rk_http_rest(http);
     if (buffer == NULL) return NULL;
     http->worker->metrics.http_accepted++;
     (void)evbuffer_add_cb(bufferevent_get_output(buffer), on_output, http);

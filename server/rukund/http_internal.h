@@ -71,6 +71,8 @@ bool rk_http_page(struct http_request *in);
 bool rk_http_raw(struct http_request *in);
 bool rk_http_operation(struct http_request *in);
 
+/* Accepts nothing until rk_worker_listen_again finds room. */
+void rk_http_rest(struct rk_http *http);
 /* Makes a connection's bufferevent, whose error pages are problem documents. */
 struct bufferevent *rk_http_bufferevent(struct event_base *base, void *http);
 #endif

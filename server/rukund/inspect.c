@@ -17,8 +17,8 @@ static int inspect(const char *data, const struct rk_storage_inspect_options *op
     struct rk_storage_error error = {""};
     struct rk_buf out;
     uint64_t faults = 0;
-    if (rk_fs_join(wal, data, "log") != RK_OK ||
-        rk_fs_join(snapshots, data, "snapshots") != RK_OK) {
+    if (rk_fs_join(wal, data, "wal") != RK_OK ||
+        rk_fs_join(snapshots, data, "snap") != RK_OK) {
         (void)fprintf(stderr, "rukund: the path is too long\n");
         return 2;
     }

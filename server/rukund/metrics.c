@@ -3,7 +3,7 @@
 #include "rukund/worker.h"
 
 #include <dirent.h>
-#include <stdio.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -135,16 +135,28 @@ static uint64_t open_descriptors(void)
     return count > 3 ? count - 3 : 0; /* ".", ".." and the folder itself */
 }
 
+/* Pages of virtual and of resident memory; zeros where /proc does not tell. */
+static void memory_pages(uint64_t *total, uint64_t *resident)
+{
+    char text[128];
+    char *end = text;
+    *total = *resident = 0;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    ssize_t size = read(fd, text, sizeof(text) - 1);
+    (void)close(fd);
+    if (size <= 0) return;
+    text[size] = '\0';
+    *total = strtoull(text, &end, 10);
+    *resident = strtoull(end, NULL, 10);
+}
+
 static void print_process(struct rk_buf *out)
 {
-    unsigned long long total = 0, resident = 0;
+    uint64_t total, resident;
     struct rusage usage;
     struct rlimit limit;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file != NULL) {
-        if (fscanf(file, "%llu %llu", &total, &resident) != 2) total = resident = 0;
-        (void)fclose(file);
-    }
+    memory_pages(&total, &resident);
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     print_one(out, "process_virtual_memory_bytes", "gauge", "Virtual memory in bytes",
               total * page);

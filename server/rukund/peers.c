@@ -326,7 +326,10 @@ enum rk_status rk_peers_new(struct rk_peers **out, struct rk_worker *worker, int
 void rk_peers_free(struct rk_peers *peers)
 {
     if (peers == NULL) return;
-    if (peers->listener != NULL) evconnlistener_free(peers->listener);
+    if (peers->listener != NULL) {
+        rk_worker_unguard(peers->worker, peers->listener);
+        evconnlistener_free(peers->listener);
+    }
     for (uint32_t i = 0; i < peers->out_count; i++) {
         let_go(&peers->outs[i]);
         if (peers->outs[i].timer != NULL) event_free(peers->outs[i].timer);

@@ -124,6 +124,18 @@ static void on_drained(struct rk_stream *stream)
 
 static const struct rk_stream_handler in_handler = {on_frames, on_gone, on_drained};
 
+/* Strangers that never say hello must not keep peers out: the oldest of them goes. */
+static void make_room(struct rk_peers *peers)
+{
+    if (peers->incoming_count < RK_PEERS_INCOMING_MAX) return;
+    rk_list_each_safe (link, &peers->incoming) {
+        struct peer_in *in = RK_CONTAINER(link, struct peer_in, link_in);
+        if (in->is_greeted) continue;
+        rk_peer_in_close(in);
+        return;
+    }
+}
+
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
                       struct sockaddr *address, int size, void *context)
 {
@@ -131,6 +143,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
     (void)listener;
     (void)address;
     (void)size;
+    make_room(peers);
     struct peer_in *in =
         peers->incoming_count < RK_PEERS_INCOMING_MAX ? rk_calloc(1, sizeof(*in)) : NULL;
     if (in == NULL) {
@@ -152,8 +165,11 @@ enum rk_status rk_peer_listen(struct rk_peers *peers, int listener)
 {
     peers->listener =
         evconnlistener_new(peers->worker->base, on_accept, peers,
-                           LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, -1, listener);
-    if (peers->listener != NULL) return RK_OK;
-    (void)close(listener);
-    return RK_ENOMEM;
+                           LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, listener);
+    if (peers->listener == NULL) {
+        (void)close(listener);
+        return RK_ENOMEM;
+    }
+    rk_worker_guard(peers->worker, peers->listener);
+    return RK_OK;
 }

@@ -27,6 +27,7 @@ struct rpc_connection {
     struct rk_list link;  /* in rpc->connections */
     struct rk_list calls; /* struct rpc_call */
     uint32_t in_flight;
+    size_t reply_size;       /* of the largest answers of late */
     struct rk_rpc_scan scan; /* of the message that is coming in */
     bool is_greeted;
     bool is_closing;      /* what comes in is thrown away */
@@ -133,8 +134,8 @@ static void write_reply(struct rpc_connection *connection, bool has_id, uint64_t
     }
     bool is_problem = reply->status != RK_OK || status != RK_OK;
     if (reply->position_history != 0 && !is_problem) {
-        struct rk_position_item item = {reply->position_group, reply->position_index};
-        struct rk_position position = {reply->position_history, &item, 1};
+        struct rk_position_item one;
+        struct rk_position position = rk_reply_position(reply, &one);
         rk_buf_reset(&worker->reply_buf);
         rk_position_print(&worker->reply_buf, &position);
         rk_rpc_map_add_text(out, body_at, "position", rk_buf_slice(&worker->reply_buf));
@@ -145,21 +146,31 @@ static void write_reply(struct rpc_connection *connection, bool has_id, uint64_t
         out->size = start;
         begin_close(connection, 0);
     }
+    size_t size = out->size - start, faded = connection->reply_size / 8 * 7;
+    connection->reply_size = size > faded ? size : faded;
     rk_stream_touch(&connection->stream);
+}
+
+/* How many calls may be under way: fewer where answers are large. */
+static uint32_t in_flight_max(const struct rpc_connection *connection)
+{
+    uint64_t most = connection->rpc->worker->config->max_in_flight;
+    uint64_t fitting = RK_RPC_OUT_AIM / (connection->reply_size + 1) + 8;
+    return (uint32_t)(fitting < most ? fitting : most);
 }
 
 static void check_load(struct rpc_connection *connection)
 {
-    const struct rk_config *config = connection->rpc->worker->config;
+    uint32_t most = in_flight_max(connection);
     size_t pending = rk_stream_pending(&connection->stream);
     if (connection->is_closing) return;
     if (pending > RK_RPC_OUT_MAX) {
         begin_close(connection, 0);
         return;
     }
-    if (connection->in_flight >= config->max_in_flight || pending > RK_RPC_OUT_PAUSE)
+    if (connection->in_flight >= most || pending > RK_RPC_OUT_PAUSE)
         rk_stream_pause(&connection->stream);
-    else if (connection->in_flight <= config->max_in_flight / 2)
+    else if (connection->in_flight <= most / 2)
         rk_stream_resume(&connection->stream);
 }
 
@@ -372,7 +383,8 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
     (void)address;
     (void)size;
     struct rpc_connection *connection = NULL;
-    if (metrics->rpc_connections < rpc->worker->config->max_connections)
+    if (fd < rpc->worker->descriptor_max &&
+        metrics->rpc_connections < rpc->worker->config->max_connections)
         connection = rk_calloc(1, sizeof(*connection));
     if (connection == NULL) {
         metrics->rpc_refused++;
@@ -404,19 +416,22 @@ enum rk_status rk_rpc_new(struct rk_rpc **out, struct rk_worker *worker, int lis
     rk_list_init(&rpc->spare);
     rpc->listener =
         evconnlistener_new(worker->base, on_accept, rpc,
-                           LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, -1, listener);
+                           LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, listener);
     if (rpc->listener == NULL) {
         (void)close(listener);
         rk_free(rpc);
         return RK_ENOMEM;
     }
+    rk_worker_guard(worker, rpc->listener);
     *out = rpc;
     return RK_OK;
 }
 
 void rk_rpc_stop(struct rk_rpc *rpc)
 {
-    if (rpc->listener != NULL) evconnlistener_free(rpc->listener);
+    if (rpc->listener == NULL) return;
+    rk_worker_unguard(rpc->worker, rpc->listener);
+    evconnlistener_free(rpc->listener);
     rpc->listener = NULL;
 }
 

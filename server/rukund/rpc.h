@@ -11,7 +11,9 @@ struct rk_rpc;
 enum {
     RK_RPC_PROTOCOL = 1,
     RK_RPC_OUT_PAUSE = 4 << 20, /* bytes waiting to leave above which reading stops */
-    RK_RPC_OUT_MAX = 128 << 20, /* a client that takes no answers is cut off above this */
+    RK_RPC_OUT_MAX = 256 << 20, /* a client that takes no answers is cut off above this */
+    RK_RPC_OUT_AIM =
+        32 << 20, /* large answers: fewer calls under way, to stay below this */
 };
 
 /* Takes over the listening socket and serves. */

@@ -4,13 +4,10 @@
 #include "rukund/peers.h"
 #include "rukund/rpc.h"
 
-#include <errno.h>
 #include <event2/dns.h>
 #include <event2/event.h>
-#include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -125,6 +122,7 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 {
     (void)fd;
     (void)what;
+    rk_worker_listen_again(context);
     rk_worker_touch(context);
 }
 
@@ -185,48 +183,7 @@ static void run_loop(struct rk_worker *worker)
     }
 }
 
-/* Listening. */
-
-int rk_worker_listen(struct rk_worker *worker, const char *what, const char *text,
-                     struct rk_address *address)
-{
-    char port[8], shown[RK_ADDRESS_MAX];
-    struct addrinfo hints = {0}, *found = NULL;
-    const char *reason = NULL;
-    int fd = -1, yes = 1;
-    if (rk_address_parse(address, text) != RK_OK) return -1; /* checked with the settings */
-    (void)snprintf(port, sizeof(port), "%u", (unsigned)address->port);
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_PASSIVE;
-    bool has_host = address->host[0] != '\0' && strcmp(address->host, "*") != 0;
-    int result = getaddrinfo(has_host ? address->host : NULL, port, &hints, &found);
-    if (result != 0) {
-        reason = gai_strerror(result);
-    } else {
-        fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||
-            bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, 512) != 0)
-            reason = strerror(errno);
-        freeaddrinfo(found);
-    }
-    if (reason != NULL) {
-        rk_log_event(&worker->log, RK_LOG_ERROR, "can not listen", RK_LOG_TEXT("for", what),
-                     RK_LOG_TEXT("address", text), RK_LOG_TEXT("reason", reason));
-        if (fd >= 0) (void)close(fd);
-        return -1;
-    }
-    struct sockaddr_storage bound;
-    socklen_t size = sizeof(bound);
-    char number[8];
-    if (getsockname(fd, (struct sockaddr *)&bound, &size) == 0 &&
-        getnameinfo((struct sockaddr *)&bound, size, NULL, 0, number, sizeof(number),
-                    NI_NUMERICSERV) == 0)
-        address->port = (uint16_t)strtoul(number, NULL, 10);
-    rk_address_print(shown, address);
-    rk_log_event(&worker->log, RK_LOG_INFO, "listening", RK_LOG_TEXT("for", what),
-                 RK_LOG_TEXT("address", shown));
-    return fd;
-}
+/* Addresses. */
 
 /* What others are told: as wished, else as bound, with the host that peers use where
  * every address is bound. */
@@ -318,6 +275,9 @@ static enum rk_status open_loop(struct rk_worker *worker)
     rk_streams_init(&worker->streams, worker->base);
     worker->dns = evdns_base_new(worker->base, EVDNS_BASE_INITIALIZE_NAMESERVERS |
                                                    EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    /* Without name servers the hosts file is still of use. */
+    if (worker->dns == NULL)
+        worker->dns = evdns_base_new(worker->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
     worker->timer = event_new(worker->base, -1, 0, on_timer, worker);
     if (worker->timer == NULL) return RK_ENOMEM;
     struct rk_disk_options disk = {
@@ -394,6 +354,7 @@ int rk_worker_run(const struct rk_config *config)
     int sockets[3] = {-1, -1, -1};
     open_state(&worker, config);
     (void)signal(SIGPIPE, SIG_IGN);
+    rk_worker_raise_limits(&worker);
     rk_log_event(&worker.log, RK_LOG_INFO, "starting", RK_LOG_TEXT("version", RK_VERSION),
                  RK_LOG_TEXT("data", config->data),
                  RK_LOG_NUMBER("pid", (uint64_t)getpid()));

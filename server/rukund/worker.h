@@ -20,10 +20,13 @@
 
 struct event;
 struct event_base;
+struct evconnlistener;
 struct evdns_base;
 struct rk_peers;
 struct rk_http;
 struct rk_rpc;
+
+enum { RK_WORKER_LISTENERS = 3, RK_WORKER_RESERVED = 128 };
 
 struct rk_worker {
     const struct rk_config *config;
@@ -47,15 +50,18 @@ struct rk_worker {
     struct rk_buf scratch; /* of the document being made */
     struct event *timer;
     struct event *signals[2];
+    struct evconnlistener *listeners[RK_WORKER_LISTENERS];
     char http_address[RK_ADDRESS_MAX]; /* as told to others */
     char rpc_address[RK_ADDRESS_MAX];
     char peer_address[RK_ADDRESS_MAX];
+    int descriptor_max;  /* for clients; those above are for files and peers */
     uint64_t stop_by_us; /* while stopping: give up waiting then */
     int exit_code;
     bool is_turn_open;
     bool is_full;     /* as told to the host */
     bool is_restless; /* do not sleep before the next turn */
     bool is_stopping;
+    bool is_resting; /* HTTP takes no connections: there are too many */
     bool is_over;
 };
 
@@ -66,6 +72,17 @@ int rk_worker_run(const struct rk_config *config);
 void rk_worker_touch(struct rk_worker *worker);
 /* CLOCK_MONOTONIC in microseconds. */
 uint64_t rk_worker_us(void);
+
+/* Guards a listener: when accept fails, as for want of descriptors, it rests until
+ * rk_worker_listen_again instead of failing in every turn. Undone before it is freed. */
+void rk_worker_guard(struct rk_worker *worker, struct evconnlistener *listener);
+void rk_worker_unguard(struct rk_worker *worker, struct evconnlistener *listener);
+void rk_worker_listen_again(struct rk_worker *worker);
+/* As many descriptors as the system allows; RK_WORKER_RESERVED of them are not for clients.
+ */
+void rk_worker_raise_limits(struct rk_worker *worker);
+/* Whether clients use all descriptors that are for them. */
+bool rk_worker_is_crowded(const struct rk_worker *worker);
 
 /* Makes a listening socket on "host:port"; *address becomes what was bound, with the
  * real port. -1 after logging why. */

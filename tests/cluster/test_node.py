@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import pathlib
 import socket
 import subprocess
 import threading
@@ -133,6 +134,26 @@ def test_stop_answers_what_waits(fresh):
         assert caught.value.problem["status"] in (503, 504)
     thread.join(5)
     assert answers and answers[0].status in (503, 504), answers
+
+
+def test_too_many_connections(fresh):
+    """Clients can not take the descriptors that the node needs for itself."""
+    cluster = fresh(size=1, start=False)
+    node = cluster["n1"]
+    node.descriptors = 140
+    node.start()
+    cluster.wait_ready()
+    for address in (node.rpc, node.http):
+        host, port = address.rsplit(":", 1)
+        sockets = [socket.create_connection((host, int(port))) for _ in range(200)]
+        time.sleep(1)
+        assert len(list(pathlib.Path(f"/proc/{node.process.pid}/fd").iterdir())) <= 80
+        if address is node.rpc:
+            assert node.post("/cache/put", {"k": "a", "v": 1}).status == 200
+        for sock in sockets:
+            sock.close()
+        wait_until(node.is_ready, 5, "it accepts again")
+    assert node.metric("rukun_rpc_connections_refused_total") > 0
 
 
 # Three nodes
