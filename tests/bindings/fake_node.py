@@ -125,3 +125,14 @@ class FakeNode:
 
     def __exit__(self, *_):
         self.close()
+
+
+def delivery(number, data="x", attempt=1):
+    return {"id": f"d{number}", "message_id": f"m{number}", "message": data,
+            "attempt": attempt}
+
+
+def deliver(*batches):
+    """An answer for queue.consume: one batch a call, then nothing."""
+    left = list(batches)
+    return lambda fields: {"messages": left.pop(0) if left else []}

@@ -7,8 +7,7 @@ import subprocess
 import time
 
 from conftest import BUILD
-from fake_node import SILENCE, Problem
-from test_python_layer import deliver, delivery
+from fake_node import SILENCE, Problem, deliver, delivery
 
 HERE = pathlib.Path(__file__).resolve().parent
 FOLDER = BUILD / "bindings" / "lua"

@@ -7,8 +7,7 @@ import time
 import pytest
 import rukun
 import rukun.aio
-from fake_node import SILENCE
-from test_python_layer import deliver, delivery
+from fake_node import SILENCE, deliver, delivery
 
 
 def run(coroutine, seconds=20):
