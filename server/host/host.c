@@ -75,6 +75,8 @@ static enum rk_status folders_make(struct rk_host *host, const char *data, char 
     status = host->fs->lock(host->fs, &host->lock, path);
     if (status == RK_EBUSY)
         return fail(error, status, "data: another process uses the folder");
+    if (status == RK_EDENIED)
+        return fail(error, status, "data: the folder is not writable: read-only or not ours");
     if (status != RK_OK) return fail(error, status, "data: the folder can not be locked");
     status = rk_fs_make_dir(host->fs, host->snapshot_dir);
     if (status != RK_OK) return fail(error, status, "data: no folder for snapshots");
@@ -117,6 +119,8 @@ static enum rk_status recover(struct rk_host *host, const struct rk_host_options
 {
     struct rk_wal_options wal_options;
     rk_wal_options_init(&wal_options);
+    if (options->segment_bytes != 0)
+        wal_options.segment_first = wal_options.segment_later = options->segment_bytes;
     do
         wal_options.id = rk_random_next(&host->random);
     while (wal_options.id == 0);
