@@ -98,3 +98,15 @@ def test_any_single_endpoint_is_enough(cluster, which):
 def test_http_endpoint(cluster):
     run([sys.executable, "-B", HERE / "smoke.py", "http://" + cluster.nodes[1].http,
          uuid.uuid4().hex], python_environment())
+
+
+def test_all_where_nodes_do_not_forward(smoke_program):
+    from rukun_cluster import Cluster
+    with Cluster(flags=["--forward", "off"]) as nodes:
+        nodes.wait_ready()
+        environment = dict(os.environ, LD_LIBRARY_PATH=str(BUILD / "clients/c"))
+        for command, environment in (
+                ([smoke_program], environment),
+                ([sys.executable, "-B", HERE / "smoke.py"], python_environment()),
+                (["lua5.4", HERE / "smoke.lua"], LUA_ENVIRONMENT)):
+            assert run([*command, nodes.nodes[1].rpc, uuid.uuid4().hex], environment) == EXPECTED
