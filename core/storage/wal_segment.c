@@ -36,7 +36,16 @@ uint64_t rk_wal_limit(const struct rk_wal *wal, uint64_t live_bytes)
     return live_bytes > least / 4 ? live_bytes * 4 : least;
 }
 
-/* Large segments where the bound leaves room for them, or where the log is large anyway. */
+/* Whether a large segment fits and leaves as much again. */
+static bool has_space(const struct rk_wal *wal, uint64_t size)
+{
+    struct rk_fs_space space;
+    return wal->fs->space(wal->fs, &space, wal->dir) == RK_OK &&
+           space.free_bytes / 2 >= size;
+}
+
+/* Large segments where the bound leaves room for them, or where the log is large anyway; on
+ * a disk that runs full small ones, which may still fit. */
 static uint64_t next_size(const struct rk_wal *wal)
 {
     uint32_t count = wal->used_count + wal->spare_count;
@@ -46,7 +55,7 @@ static uint64_t next_size(const struct rk_wal *wal)
     if (count < RK_WAL_SEGMENTS_MIN) return first;
     bool is_large =
         bytes >= 2 * later || bytes + later <= rk_wal_limit(wal, wal->live_bytes);
-    return is_large ? later : first;
+    return is_large && has_space(wal, later) ? later : first;
 }
 
 static enum rk_status fill_begin(struct rk_wal *wal, struct rk_storage_error *error)
@@ -128,7 +137,10 @@ static enum rk_status take_spare(struct rk_wal *wal, struct rk_wal_segment **out
 {
     if (rk_list_is_empty(&wal->spare)) wal->stats.fill_stalls++;
     while (rk_list_is_empty(&wal->spare)) {
+        /* A large one may have been begun when there was more space. */
+        bool is_large = wal->fill.size > wal->options.segment_first;
         enum rk_status status = rk_wal_fill_step(wal, UINT64_MAX, error);
+        if (status == RK_EFULL && is_large) continue;
         if (status != RK_OK) return status;
     }
     struct rk_wal_segment *segment = rk_wal_segment_of(rk_list_first(&wal->spare));

@@ -240,6 +240,39 @@ static void test_full_disk(void **state)
     driver_fini(&driver);
 }
 
+/* A large log fills large segments ahead; where none fits any more small ones do. */
+static void test_small_segments_on_a_nearly_full_disk(void **state)
+{
+    (void)state;
+    struct driver driver;
+    driver_init(&driver, 11);
+    assert_int_equal(driver_open(&driver, NULL), RK_OK);
+    uint64_t first = driver.options.segment_first;
+    bool is_more = false;
+    for (int i = 0; i < 60; i++) {
+        driver_append(&driver, 0, 1, 1, 10000);
+        assert_int_equal(driver_write(&driver), RK_OK);
+        assert_int_equal(rk_wal_tend(driver.wal, false, &is_more, NULL), RK_OK);
+    }
+    assert_true(driver.space.file_bytes >= 2 * driver.options.segment_later);
+    rk_memfs_set_capacity(driver.memfs, rk_memfs_used(driver.memfs) + 3 * first);
+    struct rk_wal_stats before, after;
+    rk_wal_stats(driver.wal, &before);
+    enum rk_status status = RK_OK;
+    while (status == RK_OK) {
+        driver_append(&driver, 0, 1, 1, 900);
+        status = driver_write(&driver);
+        if (status == RK_OK) (void)!rk_wal_tend(driver.wal, false, &is_more, NULL);
+    }
+    assert_int_equal(status, RK_EFULL);
+    rk_wal_stats(driver.wal, &after);
+    assert_in_range(after.segments_opened - before.segments_opened, 2, 4);
+    rk_memfs_set_capacity(driver.memfs, 0);
+    reopen(&driver);
+    driver_check(&driver, false);
+    driver_fini(&driver);
+}
+
 /* The bytes of version 1, as written by the first release. */
 static const uint8_t golden_head[] = {
 #include "golden_segment.inc"
@@ -416,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_space_is_bounded),
         cmocka_unit_test(test_grows_and_shrinks),
         cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_small_segments_on_a_nearly_full_disk),
         cmocka_unit_test(test_golden_write),
         cmocka_unit_test(test_golden_read),
         cmocka_unit_test(test_unknown_version),
