@@ -527,7 +527,8 @@ void rk_group_timers(struct rk_group *group)
 {
     struct rk_host *host = group->host;
     if (!group->is_serving) return;
-    uint64_t now = rk_group_time(group);
+    uint64_t time = rk_group_time(group);
+    uint64_t now = time > RK_HOST_DUE_LATE_MS ? time - RK_HOST_DUE_LATE_MS : 0;
     if (rk_machine_next_due(group->machine) <= now && rk_group_has_contact(group)) {
         for (;;) {
             rk_buf_reset(&host->scratch);

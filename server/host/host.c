@@ -280,6 +280,7 @@ static uint64_t due_boot_ms(const struct rk_group *group)
     uint64_t due = rk_machine_next_due(group->machine);
     uint64_t now = rk_group_time(group);
     if (due == UINT64_MAX) return UINT64_MAX;
+    due += RK_HOST_DUE_LATE_MS;
     uint64_t boot = rk_host_now(group->host);
     /* Where expiry has to wait for a majority the next tick is soon enough. */
     return due > now ? boot + (due - now) : boot + group->host->tick_ms;
