@@ -463,8 +463,8 @@ class Mount:
 class DiskCluster(Cluster):
     """Each node's data on a file system of its own."""
 
-    def __init__(self, size=3, kind="tmpfs", megabytes=64, flags=(), **options):
-        super().__init__(size, flags, start=False, **options)
+    def __init__(self, size=3, kind="tmpfs", megabytes=96, flags=(), **options):
+        super().__init__(size, ["--reserve-bytes", str(16 << 20), *flags], start=False, **options)
         self.mounts = {}
         try:
             for node in self.nodes:

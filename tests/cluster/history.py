@@ -81,10 +81,10 @@ def rising(events, value, is_strict):
 
 
 class Hold:
-    """A grant, as long as its holder may count on it."""
+    """A grant, as long as its holder may count on it; asked: when its owner first asked for it."""
 
-    def __init__(self, line):
-        self.line = line
+    def __init__(self, line, asked):
+        self.line, self.grant = line, {**line, "start": asked}
         self.owner, self.token = line["owner"], line["token"]
         self.is_shared = line.get("mode", "x") == "s"
         self.begin = line["end"]
@@ -130,17 +130,21 @@ def follow(holds, line, wrong):
 
 def resource_holds(lines, ends, wrong):
     """The holds of one resource; ends: the session_end lines of all owners."""
-    holds, known = [], {}
+    holds, known, asked = [], {}, {}
     for line in sorted(lines + ends, key=lambda line: line["start"]):
         if line["f"] != "acquire":
             follow(holds, line, wrong)
+        elif line["out"] == "unknown":
+            asked.setdefault(line["owner"], line["start"])
         elif line["out"] == "ok":
             again = known.get((line["owner"], line["token"]))
             if again is not None:
                 again.renew(line)
                 continue
-            known[line["owner"], line["token"]] = Hold(line)
-            holds.append(known[line["owner"], line["token"]])
+            # It may be an earlier grant whose answer was lost.
+            hold = Hold(line, asked.get(line["owner"], line["start"]))
+            known[line["owner"], line["token"]] = hold
+            holds.append(hold)
     return holds
 
 
@@ -154,7 +158,7 @@ def check_locks(lines):
         found = []
         owners = {line.get("owner") for line in some}
         holds = resource_holds(some, [end for end in ends if end["owner"] in owners], found)
-        grants += [hold.line for hold in holds]
+        grants += [hold.grant for hold in holds]
         active = []
         for hold in sorted(holds, key=lambda hold: hold.begin):
             active = [other for other in active if other.until > hold.begin]

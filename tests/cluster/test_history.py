@@ -72,6 +72,14 @@ def test_locks_an_unknown_release_frees():
     refused(history.check_locks, lines, "two holders")
 
 
+def test_locks_a_repeat_gives_the_grant_whose_answer_was_lost():
+    lines = [lock(0, 10, "acquire", "a", out="unknown"),
+             {**lock(20, 30, "acquire", "b", token=6), "res": "other"},
+             lock(40, 50, "acquire", "a", token=5)]
+    assert history.check_locks(lines) == []
+    refused(history.check_locks, lines[1:], "token not higher")
+
+
 def test_locks_of_sessions():
     lines = [lock(0, 10, "acquire", "a", token=5, lease_from=-500 * MS),
              lock(600, 610, "acquire", "b", token=6)]

@@ -1,0 +1,234 @@
+"""Disks that are full, dead, read-only or wrong: nothing acknowledged is lost, and what can not go
+on says why."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+import faults
+from faults import DiskCluster
+from rukun_cluster import RUKUND, wait_until
+
+SEED = int(os.environ.get("RUKUN_SEED", "1"))
+LONG = float(os.environ.get("RUKUN_SECONDS", "120"))
+
+
+@pytest.fixture
+def disks():
+    """Makes clusters whose nodes have file systems of their own."""
+    made = []
+
+    def make(kind="tmpfs", **options):
+        faults.need_mounts(kind)
+        made.append(DiskCluster(kind=kind, **options))
+        return made[-1].wait_ready()
+
+    yield make
+    for nodes in made:
+        nodes.close()
+
+
+def test_full_disk(disks):
+    """A leader without a byte of space: refuses or ends, and is whole again afterwards."""
+    with faults.Run(disks(), SEED) as run:
+        run.repeat(6, faults.full_disk).finish(faults=1)
+
+
+def test_full_by_use(disks):
+    """Messages until every disk is full. What was taken is there, can be consumed, and makes room
+    for more."""
+    cluster = disks()
+    node, taken, refused = cluster["n1"], {}, None
+    body = "x" * 400_000
+    lock = node.post("/lock/acquire", {"resource": "r", "owner": "o", "lease_ms": 600000})
+    for number in range(500):
+        answer = node.post("/queue/publish", {"topic": f"t{number % 9}", "data": f"{number}:{body}"})
+        if answer.status != 200:
+            refused = answer
+            break
+        taken[f"{number}:{body}"] = number
+    assert refused is not None, "96 MB took 200 MB"
+    print(f"{len(taken)} messages, then {refused}")
+    assert refused.status == 507 and refused["code"] == "full", refused
+    assert refused["outcome"] == "not_done" and refused["retryable"] is True
+    assert all(node.is_running for node in cluster), "a full disk was no reason to end"
+    # What does not grow goes on.
+    assert node.post("/lock/release", {"resource": "r", "owner": "o",
+                                       "fence": lock["fence"]}).status == 200
+    for number in range(9):
+        while True:
+            got = node.post("/queue/consume", {"topic": f"t{number}"})
+            assert got.status == 200, got
+            if got["message"] is None:
+                break
+            del taken[got["message"]]
+            done = node.post("/queue/ack", {"id": got["id"]})
+            assert done.status == 200, done
+    assert not taken, f"lost: {sorted(taken.values())}"
+    wait_until(lambda: node.post("/queue/publish", {"topic": "t0", "data": body}).status == 200,
+               30, "the acks made room")
+    cluster.wait_ready()
+
+
+def test_full_disk_then_kill(disks):
+    """The disks of all nodes are full, the nodes are killed; they come back where they can, at the
+    latest when there is space, with all that was acknowledged."""
+    cluster = disks()
+    for number in range(50):
+        assert cluster["n2"].post("/cache/put", {"k": f"k{number}", "v": number}).status == 200
+    for node in cluster:
+        cluster.disk(node).fill()
+        node.kill()
+    cluster.start()
+    for node in cluster:
+        wait_until(lambda one=node: not one.is_running or one.is_ready(), 15, "ends or is ready")
+    for node in cluster:
+        cluster.disk(node).make_space()
+        if not node.is_running:
+            assert "space" in node.log_text(), node.log_text()[-1000:]
+            node.process = None
+            node.start()
+    cluster.wait_ready()
+    for number in range(50):
+        assert cluster["n3"].post("/cache/get", {"k": f"k{number}"})["value"] == number
+
+
+def test_dead_disk_ends_the_node(disks):
+    """EIO on the log ends the process at once; the others go on; it comes back with its disk."""
+    cluster = disks("ext4")
+    with faults.Run(cluster, SEED) as run:
+        for group in (0, 1):
+            run.sleep(0.5, 1)
+            node = run.leader(group)
+            run.note(f"disk of {node} dead")
+            cluster.disk(node).shut_down()
+            code = faults.wait_ended(node)
+            assert code != 0, "it ended as if nothing had happened"
+            assert re.search(r"cannot write .* at offset \d+ of \S+\.wal: .*code=io",
+                             node.log_text()), node.log_text()[-1000:]
+            cluster.wait_ready()
+            run.sleep(1)
+            run.note(f"heal: disk of {node}")
+            cluster.disk(node).unmount()
+            cluster.disk(node).mount()
+            node.start()
+            cluster.wait_ready()
+        run.finish(faults=2)
+
+
+def test_power_loss(disks):
+    """All machines lose power at one moment: what was answered had been synced."""
+    with faults.Run(disks("ext4"), SEED) as run:
+        run.repeat(6, faults.power_loss).finish(faults=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
+def test_long(disks, kind):
+    fault = {"ext4": faults.power_loss, "tmpfs": faults.full_disk}[kind]
+    cluster = disks(kind, flags=["--snapshot-bytes", "131072"])
+    with faults.Run(cluster, SEED) as run:
+        run.repeat(LONG, fault, faults.kill_one).finish(faults=8)
+
+
+# Refused at start
+
+
+def ends_with(node, *texts):
+    """Starts the node, which must end by itself, and say all of the texts."""
+    size = len(node.log_text())
+    node.start()
+    assert faults.wait_ended(node) != 0
+    said = node.log_text()[size:]
+    for text in texts:
+        assert text in said, f"{text} is not in:\n{said}"
+    return said
+
+
+def flip(path, offset):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0x10]))
+
+
+def write_some(cluster, count=120):
+    for number in range(count):
+        answer = cluster.nodes[number % 3].post("/cache/put", {"k": f"k{number % 8}",
+                                                               "v": f"{number}" * 300})
+        assert answer.status == 200, answer
+
+
+def inspect(node):
+    done = subprocess.run([str(RUKUND), "inspect", str(node.data), "--batches"],
+                          capture_output=True, text=True, timeout=20, check=False)
+    return done.stdout
+
+
+def test_flipped_byte_in_the_log(fresh):
+    """Refused at start by file and offset, while the others serve; the right byte heals it."""
+    cluster = fresh().wait_ready()
+    write_some(cluster)
+    node = cluster["n2"]
+    node.kill()
+    text = inspect(node)
+    path = re.search(r"segment \d+ (\S+\.wal)", text).group(1)
+    batches = [(int(m[1]), int(m[2])) for m in
+               re.finditer(r"offset (\d+) bytes (\d+)", text) if int(m[2]) > 100]
+    offset, size = batches[len(batches) // 2]
+    place = offset + 48 + size // 2
+    flip(path, place)
+    ends_with(node, path, str(offset))
+    assert node.name not in [n.name for n in cluster.running()]
+    write_some_elsewhere(cluster, node)
+    flip(path, place)
+    node.start()
+    cluster.wait_ready()
+    assert node.post("/cache/get", {"k": "elsewhere"})["value"] == 1
+
+
+def write_some_elsewhere(cluster, node):
+    other = next(one for one in cluster if one is not node)
+    assert other.post("/cache/put", {"k": "elsewhere", "v": 1}).status == 200
+
+
+def test_flipped_byte_in_a_snapshot(fresh):
+    cluster = fresh(flags=["--snapshot-bytes", "65536"]).wait_ready()
+    node = cluster["n3"]
+
+    def snapshots():
+        return sorted(node.data.rglob("*.snap"))
+
+    def has_one():
+        write_some(cluster)
+        return snapshots()
+
+    wait_until(has_one, 20, "a snapshot")
+    node.stop()
+    path = snapshots()[0]
+    place = path.stat().st_size // 2
+    flip(path, place)
+    said = ends_with(node, path.name)
+    assert re.search(r"offset \d+", said), said
+    write_some_elsewhere(cluster, node)
+    flip(path, place)
+    node.start()
+    cluster.wait_ready()
+    assert node.post("/cache/get", {"k": "elsewhere"})["value"] == 1
+
+
+def test_read_only_disk(disks):
+    cluster = disks()
+    node = cluster["n1"]
+    write_some(cluster)
+    node.stop()
+    cluster.disk(node).remount("ro")
+    ends_with(node, str(node.data), "the folder is not writable")
+    write_some_elsewhere(cluster, node)
+    cluster.disk(node).remount("rw")
+    node.start()
+    cluster.wait_ready()
+    assert node.post("/cache/get", {"k": "elsewhere"})["value"] == 1
