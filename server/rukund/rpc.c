@@ -11,7 +11,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SPARE_MAX = 4096, USER_TIMEOUT_MS = 30000, LINGER_MS = 1000 };
+enum {
+    SPARE_MAX = 4096,
+    USER_TIMEOUT_MS = 30000,
+    LINGER_MS = 1000,
+    REPLY_SIZE_GUESS = 128 << 10 /* until answers tell */
+};
 
 struct rk_rpc {
     struct rk_worker *worker;
@@ -27,6 +32,7 @@ struct rpc_connection {
     struct rk_list link;  /* in rpc->connections */
     struct rk_list calls; /* struct rpc_call */
     uint32_t in_flight;
+    uint32_t busy_count;     /* of them, those that do not wait for something to happen */
     size_t reply_size;       /* of the largest answers of late */
     struct rk_rpc_scan scan; /* of the message that is coming in */
     bool is_greeted;
@@ -40,6 +46,7 @@ struct rpc_call {
     struct rpc_connection *connection;
     uint64_t id;
     bool is_notification;
+    bool is_wait;
 };
 
 static void free_call(struct rk_rpc *rpc, struct rpc_call *call)
@@ -151,26 +158,26 @@ static void write_reply(struct rpc_connection *connection, bool has_id, uint64_t
     rk_stream_touch(&connection->stream);
 }
 
-/* How many calls may be under way: fewer where answers are large. */
-static uint32_t in_flight_max(const struct rpc_connection *connection)
+/* How many calls that do not wait may be under way: fewer where answers are large. */
+static uint32_t busy_max(const struct rpc_connection *connection)
 {
-    uint64_t most = connection->rpc->worker->config->max_in_flight;
-    uint64_t fitting = RK_RPC_OUT_AIM / (connection->reply_size + 1) + 8;
-    return (uint32_t)(fitting < most ? fitting : most);
+    return (uint32_t)(RK_RPC_OUT_AIM / (connection->reply_size + 1) + 8);
 }
 
 static void check_load(struct rpc_connection *connection)
 {
-    uint32_t most = in_flight_max(connection);
+    uint64_t most = connection->rpc->worker->config->max_in_flight;
+    uint32_t busy_most = busy_max(connection);
     size_t pending = rk_stream_pending(&connection->stream);
     if (connection->is_closing) return;
     if (pending > RK_RPC_OUT_MAX) {
         begin_close(connection, 0);
         return;
     }
-    if (connection->in_flight >= most || pending > RK_RPC_OUT_PAUSE)
+    if (connection->in_flight >= most || connection->busy_count >= busy_most ||
+        pending > RK_RPC_OUT_PAUSE)
         rk_stream_pause(&connection->stream);
-    else if (connection->in_flight <= most / 2)
+    else if (connection->in_flight <= most / 2 && connection->busy_count <= busy_most / 2)
         rk_stream_resume(&connection->stream);
 }
 
@@ -180,6 +187,7 @@ static void on_done(struct rk_call *base, const struct rk_reply *reply)
     struct rpc_connection *connection = call->connection;
     if (!call->is_notification) write_reply(connection, true, call->id, reply);
     connection->in_flight--;
+    if (!call->is_wait) connection->busy_count--;
     free_call(connection->rpc, call);
     check_load(connection);
 }
@@ -308,7 +316,9 @@ static void start(struct rpc_connection *connection, const struct rk_rpc_message
     call->connection = connection;
     call->id = message->id;
     call->is_notification = message->kind == RK_RPC_NOTIFICATION;
+    call->is_wait = request.wait_ms > 0 || request.fill_ms > 0;
     connection->in_flight++;
+    if (!call->is_wait) connection->busy_count++;
     rk_list_push_back(&connection->calls, &call->link);
     rk_calls_start(worker, &call->call, RK_DOOR_RPC, &request);
 }
@@ -392,6 +402,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
         return;
     }
     connection->rpc = rpc;
+    connection->reply_size = REPLY_SIZE_GUESS;
     rk_list_init(&connection->calls);
     rk_socket_tune(fd, USER_TIMEOUT_MS);
     if (rk_stream_open(&connection->stream, &rpc->worker->streams, fd, &handler) != RK_OK) {
