@@ -257,3 +257,51 @@ def test_aio(endpoints, name):
             async with client.lock(name, wait=2):
                 pass
     asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_lost_lock_is_known_while_no_node_answers(name):
+    from rukun_cluster import Cluster
+    with Cluster() as nodes:
+        nodes.wait_ready()
+        with rukun.Client([node.rpc for node in nodes], session_ttl=2, deadline=20) as client:
+            lock = client.lock(name).acquire()
+            fence = lock.fence
+            for node in nodes:
+                node.pause()
+            seen = []
+            end = time.monotonic() + 10
+            while lock.state != "lost":
+                if lock.state not in seen:
+                    seen.append(lock.state)
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            assert seen[-1] == "jeopardy" and lock.left == 0
+            with pytest.raises(rukun.LockLost):
+                lock.check()
+            # Whoever works on with a lease of 2 s believes so for less than 2 s.
+            for node in nodes:
+                node.resume()
+            with client.lock(name, wait=15) as again:
+                assert again.fence > fence
+            with pytest.raises(rukun.Error):
+                lock.release()
+
+
+def test_calls_go_on_when_a_leader_dies(name):
+    from rukun_cluster import Cluster
+    with Cluster() as nodes:
+        nodes.wait_ready()
+        with rukun.Client(nodes.nodes[0].rpc, deadline=20) as client:
+            cache = client.cache()
+            lock = client.lock(name).acquire()
+            keys = [f"{name}/{n}" for n in range(40)]
+            for key in keys:
+                cache.put(key, 1)
+            nodes.leader(0).kill()
+            for key in keys:
+                assert cache.get(key) == 1
+                cache.put(key, 2)
+            lock.check()  # the session is kept alive at the new leader
+            lock.release()
+            with client.lock(name, wait=5):
+                pass
