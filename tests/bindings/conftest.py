@@ -1,18 +1,17 @@
-import os
 import pathlib
 import sys
 
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-BUILD = pathlib.Path(os.environ.get("RUKUN_BUILD", ROOT / "build" / "release"))
 sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(ROOT / "tests" / "cluster"))
+sys.path.insert(0, str(HERE.parent / "cluster"))
+
+from binding_paths import BUILD  # noqa: E402
+from fake_node import FakeNode  # noqa: E402
+
 if "rukun" not in sys.modules:
     sys.path.insert(0, str(BUILD / "bindings" / "python"))
-
-from fake_node import FakeNode  # noqa: E402
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BUILD, ROOT
+from binding_paths import BUILD, ROOT
 from test_lua_layer import ENVIRONMENT as LUA_ENVIRONMENT
 
 GUIDE = "docs/client-guide.md"

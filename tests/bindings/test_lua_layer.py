@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from conftest import BUILD
+from binding_paths import BUILD
 from fake_node import SILENCE, Problem, deliver, delivery
 
 HERE = pathlib.Path(__file__).resolve().parent

@@ -8,7 +8,7 @@ import sys
 import uuid
 
 import pytest
-from conftest import BUILD, ROOT
+from binding_paths import BUILD, ROOT
 from test_lua_layer import ENVIRONMENT as LUA_ENVIRONMENT
 
 HERE = pathlib.Path(__file__).resolve().parent

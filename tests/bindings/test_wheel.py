@@ -5,7 +5,7 @@ import subprocess
 import venv
 
 import pytest
-from conftest import BUILD
+from binding_paths import BUILD
 
 CLEAN = {name: value for name, value in os.environ.items()
          if name not in ("PYTHONPATH", "LD_LIBRARY_PATH", "PYTHONHOME", "VIRTUAL_ENV")}
