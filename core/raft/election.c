@@ -228,6 +228,16 @@ void rk_raft_handle_vote(struct rk_raft *raft, const struct rk_raft_message *mes
     }
 }
 
+/* Rule 1: others may elect a candidate whose own disk has not yet kept the term. Would it
+ * lead before, a crash could make it ask for, and win, the same term again without the
+ * entries that it appended in it: two logs with one (index, term). */
+static bool is_own_vote_durable(struct rk_raft *raft)
+{
+    const struct rk_raft_peer *self = rk_raft_tracker_find(&raft->tracker, raft->id);
+    return (self != NULL && self->vote == RK_RAFT_VOTE_YES) ||
+           RK_MUTANT(lead_before_durable);
+}
+
 void rk_raft_handle_vote_resp(struct rk_raft *raft, const struct rk_raft_message *message)
 {
     /* Old answers to the pre-vote of this very campaign are no votes. */
@@ -238,7 +248,7 @@ void rk_raft_handle_vote_resp(struct rk_raft *raft, const struct rk_raft_message
     case RK_RAFT_VOTE_WON:
         if (raft->role == RK_RAFT_PRE_CANDIDATE) {
             start_campaign(raft, false, raft->campaign);
-        } else {
+        } else if (is_own_vote_durable(raft)) {
             rk_raft_become_leader(raft);
             rk_raft_broadcast_append(raft);
         }

@@ -107,6 +107,25 @@ static void test_own_vote_waits_for_disk(void **state)
     cluster_close(&cluster);
 }
 
+/* Rule 1: the others alone do not make it lead, or a crash could let it win one term twice,
+ * the second time without what it appended in it. */
+static void test_leads_only_with_its_own_vote(void **state)
+{
+    (void)state;
+    cluster_open(&cluster, 3, 3, NULL);
+    struct node *candidate = cluster_node(&cluster, 1);
+    candidate->is_disk_slow = true;
+    assert_int_equal(rk_raft_campaign(candidate->raft), RK_OK);
+    cluster_settle(&cluster);
+    assert_int_equal(cluster_status(cluster_node(&cluster, 2)).hard_state.vote, 1);
+    assert_int_equal(cluster_status(cluster_node(&cluster, 3)).hard_state.vote, 1);
+    assert_int_equal(cluster_status(candidate).role, RK_RAFT_CANDIDATE);
+    cluster_sync(&cluster, candidate, candidate->write_count);
+    cluster_settle(&cluster);
+    assert_true(rk_raft_is_leader(candidate->raft));
+    cluster_close(&cluster);
+}
+
 /* Rule 9. */
 static void test_stepping_down_keeps_the_vote(void **state)
 {
@@ -408,6 +427,7 @@ int main(void)
         cmocka_unit_test(test_single_node),
         cmocka_unit_test(test_vote_waits_for_disk),
         cmocka_unit_test(test_own_vote_waits_for_disk),
+        cmocka_unit_test(test_leads_only_with_its_own_vote),
         cmocka_unit_test(test_stepping_down_keeps_the_vote),
         cmocka_unit_test(test_pre_vote_changes_nothing),
         cmocka_unit_test(test_returning_node_does_not_disturb),
