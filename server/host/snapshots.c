@@ -224,6 +224,7 @@ void rk_host_work_done(struct rk_host *host)
     if (kind == RK_WORK_WRITE) rk_buf_fini(&work->block.bytes);
     if (host->is_dead) return;
     if (kind == RK_WORK_RECEIVED) {
+        if (taking->is_void) give_up(host);
         rk_group_received(host->groups[work->id.group], work->status);
         return;
     }

@@ -67,9 +67,11 @@ static bool chunk_send(struct rk_group *group, struct rk_member *to)
     rk_buf_u64(out, send->sent);
     rk_buf_u64(out, send->size);
     rk_buf_blob(out, rk_buf_slice(&send->message));
-    uint8_t *data = rk_buf_extend(out, size);
-    enum rk_status status =
-        data == NULL ? RK_ENOMEM
+    uint8_t *data = size == 0 ? NULL : rk_buf_extend(out, size);
+    enum rk_status status = RK_OK;
+    if (size > 0)
+        status = data == NULL
+                     ? RK_ENOMEM
                      : rk_snapshot_source_read(send->source, &got, send->sent, data, size);
     if (status == RK_OK && got == size)
         send->sent += size;
@@ -91,10 +93,12 @@ void rk_group_sends_run(struct rk_group *group)
             send_end(group, to, false);
             continue;
         }
-        if (idle > AGAIN_MS && send->sent > send->acked &&
-            rk_host_now(host) > send->again_ms) {
-            send->sent = send->acked; /* probably lost with a link */
+        if (idle > AGAIN_MS && rk_host_now(host) > send->again_ms) {
             send->again_ms = rk_host_now(host) + AGAIN_MS;
+            /* Probably lost with a link; where all arrived, the verdict was: an empty chunk
+             * asks for it. */
+            send->sent = send->acked;
+            if (send->sent == send->size) (void)chunk_send(group, to);
         }
         while (send->sent < send->size &&
                send->sent - send->acked < RK_HOST_CHUNK_WINDOW * RK_HOST_CHUNK_SIZE)
