@@ -1,0 +1,132 @@
+#include "sim.h"
+
+#include "base/assert.h"
+
+enum { IDLE_US = 1000 * RK_WAL_IDLE_MS };
+
+static void armed_death(struct sim *sim, struct sim_node *node, void *context,
+                        uint64_t number)
+{
+    (void)context;
+    (void)number;
+    sim_node_kill(node,
+                  sim_chance(sim, 50) ? RK_MEMFS_CRASH_LOSE_ALL : RK_MEMFS_CRASH_RANDOM,
+                  sim_chance(sim, 30));
+}
+
+static void armed_check(struct sim_node *node, enum sim_armed armed, uint64_t most_us)
+{
+    struct sim *sim = node->sim;
+    if (node->armed != armed) return;
+    node->armed = ARMED_NONE;
+    sim_after(sim, sim_below(sim, most_us), node, armed_death, NULL, 0);
+}
+
+static void idle(struct sim *sim, struct sim_node *node, void *context, uint64_t number)
+{
+    struct rk_storage_error error = {""};
+    bool has_more = false;
+    (void)context;
+    if (number != node->tend || node->batch != NULL || !sim_node_is_up(node)) return;
+    enum rk_status status = rk_wal_tend(node->wal, true, &has_more, &error);
+    if (status != RK_OK && status != RK_EFULL) sim_node_fall(node, status, error.message);
+    if (status == RK_OK && has_more) {
+        sim_after(sim, sim_between(sim, 50, 500), node, idle, NULL, number);
+        return;
+    }
+    node->is_cleanly_idle = status == RK_OK;
+}
+
+static void written(struct sim *sim, struct sim_node *node, void *context, uint64_t number)
+{
+    struct rk_storage_error error = {""};
+    bool has_more;
+    enum rk_status status = (enum rk_status)(int64_t)number;
+    (void)context;
+    if (!sim_node_is_up(node)) return;
+    sim_node_touch(node);
+    node->batch = NULL;
+    if (status == RK_OK) sim_check_stored(node);
+    /* The disk thread tends the log before it takes the next batch. */
+    enum rk_status care =
+        status == RK_OK ? rk_wal_tend(node->wal, false, &has_more, &error) : RK_OK;
+    rk_host_written(node->host, status);
+    if (care != RK_OK && care != RK_EFULL) sim_node_fall(node, care, error.message);
+    sim_after(sim, IDLE_US, node, idle, NULL, ++node->tend);
+}
+
+static void write_now(struct sim *sim, struct sim_node *node, void *context,
+                      uint64_t number)
+{
+    struct rk_storage_error error = {""};
+    (void)context;
+    (void)number;
+    if (sim->now_us < node->disk_stuck_until_us) {
+        sim_after(sim, node->disk_stuck_until_us - sim->now_us, node, write_now, NULL, 0);
+        return;
+    }
+    enum rk_status status = rk_wal_write(node->wal, node->batch, &error);
+    node->is_batch_written = true;
+    if (status != RK_OK && !node->may_fail) sim_node_fall(node, status, error.message);
+    sim_after(sim, sim_below(sim, 100), node, written, NULL, (uint64_t)(int64_t)status);
+}
+
+void sim_disk_write(struct sim_node *node, struct rk_wal *wal, struct rk_wal_batch *batch)
+{
+    struct sim *sim = node->sim;
+    RK_ASSERT(node->batch == NULL);
+    node->wal = wal;
+    node->batch = batch;
+    node->is_batch_written = false;
+    node->tend++;
+    node->is_cleanly_idle = false;
+    sim_check_given(node);
+    uint64_t delay = sim_between(sim, node->disk_min_us, node->disk_max_us);
+    sim_after(sim, delay, node, write_now, NULL, 0);
+    armed_check(node, ARMED_WRITE, delay + 100);
+}
+
+static void work_done(struct sim *sim, struct sim_node *node, void *context,
+                      uint64_t number)
+{
+    struct rk_host_work *work = context;
+    (void)sim;
+    (void)number;
+    sim_node_touch(node);
+    node->work = NULL;
+    rk_host_work_run(work);
+    rk_host_work_done(node->host);
+    armed_check(node, ARMED_WORK, 3000);
+}
+
+void sim_disk_work(struct sim_node *node, struct rk_host_work *work)
+{
+    struct sim *sim = node->sim;
+    RK_ASSERT(node->work == NULL);
+    node->work = work;
+    sim_after(sim, sim_between(sim, node->disk_min_us, 2 * node->disk_max_us), node,
+              work_done, work, 0);
+}
+
+void sim_disk_crash(struct sim_node *node, enum rk_memfs_crash_mode mode)
+{
+    struct sim *sim = node->sim;
+    struct rk_memfs *disk = node->disk;
+    struct rk_storage_error error = {""};
+    rk_memfs_fail_at(disk, 0, RK_OK, false);
+    /* What is under way stops somewhere in its middle. */
+    bool has_work = node->work != NULL && sim_chance(sim, 50);
+    bool has_batch = node->batch != NULL && !node->is_batch_written && sim_chance(sim, 60);
+    if (has_batch || has_work)
+        rk_memfs_crash_at(disk, rk_memfs_op_count(disk) + sim_between(sim, 1, 4));
+    if (has_work) rk_host_work_run(node->work);
+    if (has_batch) (void)!rk_wal_write(node->wal, node->batch, &error);
+    rk_memfs_crash_at(disk, 0);
+    if (rk_memfs_is_down(disk))
+        rk_memfs_restart(disk, mode);
+    else
+        rk_memfs_crash(disk, mode);
+    node->batch = NULL;
+    node->work = NULL;
+    node->tend++;
+}

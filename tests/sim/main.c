@@ -1,0 +1,201 @@
+#include "sim.h"
+
+#include "base/assert.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SEED_SECONDS = 120 };
+
+struct options {
+    uint64_t from, to;
+    struct sim_config fixed;
+    bool is_verbose, must_repeat, goes_on, is_quiet;
+};
+
+static const struct sim *running; /* for the signal handler */
+static char command[64];
+
+static void place_print(const struct sim *sim)
+{
+    (void)snprintf(command, sizeof(command), "--nodes %u --time %u", sim->config.nodes,
+                   (unsigned)sim->config.run_ms);
+    fprintf(stderr, "sim: seed %" PRIu64 ", step %" PRIu64 ", time %" PRIu64 ".%06u s\n",
+            sim->seed, sim->counts.steps, sim->now_us / 1000000,
+            (unsigned)(sim->now_us % 1000000));
+    fprintf(stderr, "sim: again with: sim --seed %" PRIu64 " --verbose\n", sim->seed);
+}
+
+void sim_fail(const struct sim *sim, const char *format, ...)
+{
+    va_list arguments;
+    fflush(stdout);
+    fprintf(stderr, "sim: FAILED: ");
+    va_start(arguments, format);
+    (void)vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "\n");
+    place_print(sim);
+    fflush(stderr);
+    _exit(1);
+}
+
+void sim_say(const struct sim *sim, const char *format, ...)
+{
+    va_list arguments;
+    if (!sim->is_verbose) return;
+    printf("%" PRIu64 ".%06u ", sim->now_us / 1000000, (unsigned)(sim->now_us % 1000000));
+    va_start(arguments, format);
+    (void)vprintf(format, arguments);
+    va_end(arguments);
+    printf("\n");
+}
+
+static void on_signal(int number)
+{
+    fprintf(stderr, "sim: FAILED: signal %d%s\n", number,
+            number == SIGALRM ? ": it does not end" : "");
+    if (running != NULL) place_print(running);
+    fflush(stderr);
+    _exit(1);
+}
+
+static uint64_t seed_run(uint64_t seed, const struct options *options,
+                         struct sim_counts *counts)
+{
+    struct sim *sim = sim_new(seed, &options->fixed);
+    sim->is_verbose = options->is_verbose;
+    running = sim;
+    (void)alarm(SEED_SECONDS);
+    sim_run(sim);
+    uint64_t trace = sim->trace;
+    const uint64_t *from = (const uint64_t *)(const void *)&sim->counts;
+    running = NULL;
+    if (options->is_verbose)
+        printf("seed %" PRIu64 " ends with trace %016" PRIx64 "\n", seed, trace);
+    struct sim_counts copy = sim->counts;
+    sim_free(sim);
+    (void)from;
+    uint64_t *sum = (uint64_t *)(void *)counts;
+    const uint64_t *one = (const uint64_t *)(const void *)&copy;
+    for (size_t i = 0; i < sizeof(copy) / sizeof(*sum); i++)
+        sum[i] += one[i];
+    return trace;
+}
+
+static void counts_print(const struct sim_counts *c, const struct options *options)
+{
+    printf("sim: seeds %" PRIu64 "-%" PRIu64 ": %" PRIu64 " steps, %" PRIu64
+           " frames, %" PRIu64 " ends of nodes, %" PRIu64 " pauses, %" PRIu64
+           " cuts, %" PRIu64 " resets, %" PRIu64 " disk errors, %" PRIu64 " stops, %" PRIu64
+           " new disks, %" PRIu64 " flips\n",
+           options->from, options->to, c->steps, c->packets, c->crashes, c->pauses, c->cuts,
+           c->resets, c->io_errors, c->stops, c->wipes, c->flips);
+    printf("sim: %" PRIu64 " leaders elected, %" PRIu64 " snapshots, %" PRIu64
+           " sent, %" PRIu64 " calls, answered %" PRIu64 " ok %" PRIu64 " refused, %" PRIu64
+           " unknown; %" PRIu64 " grants, %" PRIu64 " keepalives, %" PRIu64
+           " deliveries, %" PRIu64 " acks, %" PRIu64 " puts, %" PRIu64 " reads, %" PRIu64
+           " hashes compared\n",
+           c->elections, c->snapshots, c->snapshots_sent, c->calls, c->ok, c->refused,
+           c->unknown, c->grants, c->keepalives, c->deliveries, c->acks, c->puts, c->reads,
+           c->hashes);
+}
+
+static uint64_t number_of(const char *text, const char **end)
+{
+    char *stop;
+    uint64_t number = strtoull(text, &stop, 10);
+    *end = stop;
+    return number;
+}
+
+static void usage(void)
+{
+    fprintf(stderr, "usage: sim --seed N | --seeds A-B  [--time MS] [--nodes 3|5] "
+                    "[--verbose] [--repeat] [--keep-going]\n");
+    exit(2);
+}
+
+static void options_parse(struct options *options, int count, char **arguments)
+{
+    for (int i = 1; i < count; i++) {
+        const char *name = arguments[i], *end = "";
+        const char *value = i + 1 < count ? arguments[i + 1] : NULL;
+        if (strcmp(name, "--verbose") == 0) {
+            options->is_verbose = true;
+            continue;
+        }
+        if (strcmp(name, "--repeat") == 0) {
+            options->must_repeat = true;
+            continue;
+        }
+        if (strcmp(name, "--keep-going") == 0) {
+            options->goes_on = true;
+            continue;
+        }
+        if (value == NULL) usage();
+        i++;
+        uint64_t number = number_of(value, &end);
+        if (strcmp(name, "--seed") == 0)
+            options->from = options->to = number;
+        else if (strcmp(name, "--seeds") == 0 && *end == '-') {
+            options->from = number;
+            options->to = number_of(end + 1, &end);
+        } else if (strcmp(name, "--time") == 0)
+            options->fixed.run_ms = number;
+        else if (strcmp(name, "--nodes") == 0 && (number == 3 || number == 5))
+            options->fixed.nodes = (uint32_t)number;
+        else
+            usage();
+        if (*end != '\0') usage();
+    }
+    if (options->from > options->to) usage();
+}
+
+/* In a process of its own: the seeds after a failed one run, too. */
+static bool apart(uint64_t seed, const struct options *options)
+{
+    struct sim_counts counts = {0};
+    int status = 0;
+    pid_t child = fork();
+    RK_ASSERT(child >= 0);
+    if (child == 0) {
+        (void)seed_run(seed, options, &counts);
+        fflush(stdout);
+        _exit(0);
+    }
+    RK_ASSERT(waitpid(child, &status, 0) == child);
+    return status == 0;
+}
+
+int main(int count, char **arguments)
+{
+    struct options options = {.from = 1, .to = 1};
+    struct sim_counts counts = {0};
+    uint64_t failed = 0;
+    options_parse(&options, count, arguments);
+    (void)signal(SIGABRT, on_signal);
+    (void)signal(SIGALRM, on_signal);
+    for (uint64_t seed = options.from; seed <= options.to; seed++) {
+        if (options.goes_on) {
+            if (!apart(seed, &options)) failed++;
+            continue;
+        }
+        uint64_t trace = seed_run(seed, &options, &counts);
+        if (options.must_repeat && seed_run(seed, &options, &counts) != trace) {
+            fprintf(stderr, "sim: FAILED: seed %" PRIu64 " does not replay\n", seed);
+            return 1;
+        }
+    }
+    if (options.goes_on)
+        printf("sim: %" PRIu64 " of %" PRIu64 " seeds failed\n", failed,
+               options.to - options.from + 1);
+    else
+        counts_print(&counts, &options);
+    return failed > 0;
+}

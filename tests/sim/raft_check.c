@@ -1,0 +1,423 @@
+/* What must hold inside the nodes, checked after every turn and on every frame. */
+#include "sim.h"
+
+#include "base/assert.h"
+#include "host/host_internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+enum { HASH_EACH = 4 };
+
+/* --- logs by entry terms ------------------------------------------------------------- */
+
+static void shadow_reserve(struct sim_shadow *shadow, uint64_t index)
+{
+    if (index < shadow->capacity) return;
+    uint64_t capacity = shadow->capacity == 0 ? 256 : shadow->capacity;
+    while (capacity <= index)
+        capacity *= 2;
+    shadow->terms = realloc(shadow->terms, capacity * sizeof(*shadow->terms));
+    RK_ASSERT(shadow->terms != NULL);
+    memset(shadow->terms + shadow->capacity, 0,
+           (capacity - shadow->capacity) * sizeof(*shadow->terms));
+    shadow->capacity = capacity;
+}
+
+/* Equal terms at one index of one log mean equal logs up to there. */
+static void shadow_take(struct sim_shadow *shadow, const struct rk_entry_log *log)
+{
+    uint64_t first = rk_entry_log_first(log), last = rk_entry_log_last(log), term;
+    shadow_reserve(shadow, last);
+    for (uint64_t i = last; i + 1 >= first && i > 0; i--) {
+        if (rk_entry_log_term(log, &term, i) != RK_OK) break;
+        if (i <= shadow->last && i >= shadow->first && shadow->terms[i] == term) break;
+        shadow->terms[i] = term;
+    }
+    shadow->first = first;
+    shadow->last = last;
+}
+
+static void shadow_copy(struct sim_shadow *to, const struct sim_shadow *from)
+{
+    shadow_reserve(to, from->last);
+    for (uint64_t i = from->last; i + 1 >= from->first && i > 0; i--) {
+        if (i <= to->last && i >= to->first && to->terms[i] == from->terms[i]) break;
+        to->terms[i] = from->terms[i];
+    }
+    to->first = from->first;
+    to->last = from->last;
+}
+
+static bool shadow_fits(const struct sim_shadow *shadow, const struct rk_entry_log *log)
+{
+    uint64_t last = rk_entry_log_last(log), term = 0;
+    if (last != shadow->last) return false;
+    if (last == 0) return true;
+    return rk_entry_log_term(log, &term, last) == RK_OK && shadow->terms[last] == term;
+}
+
+static bool shadow_has(const struct sim_shadow *shadow, uint64_t index, uint64_t term)
+{
+    return shadow->last >= index && (index < shadow->first || shadow->terms[index] == term);
+}
+
+void sim_check_given(struct sim_node *node)
+{
+    for (uint32_t id = 0; node->host->is_running && id <= node->host->group_count; id++)
+        shadow_take(&node->views[id].given, node->host->groups[id]->log);
+}
+
+void sim_check_stored(struct sim_node *node)
+{
+    for (uint32_t id = 0; node->host->is_running && id <= node->host->group_count; id++)
+        shadow_copy(&node->views[id].durable, &node->views[id].given);
+}
+
+static void opened_group(struct sim_node *node, uint32_t id)
+{
+    struct sim_group_view *view = &node->views[id];
+    const struct rk_group *group = node->host->groups[id];
+    struct rk_raft_status status;
+    rk_raft_status(group->raft, &status);
+    const struct rk_raft_hard_state *hard = &status.hard_state;
+    if (hard->term < view->voted_term ||
+        (hard->term == view->voted_term && view->voted_for != 0 &&
+         hard->vote != view->voted_for))
+        sim_fail(node->sim,
+                 "%s group %u forgot its vote: for %" PRIu64 " in term %" PRIu64
+                 ", after the restart %" PRIu64 " in %" PRIu64,
+                 node->name, id, view->voted_for, view->voted_term, hard->vote, hard->term);
+    if (!shadow_fits(&view->durable, group->log) && !shadow_fits(&view->given, group->log))
+        sim_fail(node->sim,
+                 "%s group %u recovered a log up to %" PRIu64 ", durable was %" PRIu64
+                 ", under way %" PRIu64,
+                 node->name, id, rk_entry_log_last(group->log), view->durable.last,
+                 view->given.last);
+    shadow_take(&view->given, group->log);
+    shadow_copy(&view->durable, &view->given);
+    view->term = hard->term;
+    view->vote = hard->vote;
+    view->commit = hard->commit;
+    view->applied = rk_machine_index(group->machine);
+    view->is_leader = false;
+}
+
+void sim_check_opened(struct sim_node *node)
+{
+    if (!node->host->is_running) {
+        for (uint32_t id = 0; id < SIM_GROUPS_MAX && !node->is_out; id++)
+            if (node->views[id].durable.last != 0 || node->views[id].voted_term != 0)
+                sim_fail(node->sim, "%s forgot that it is a member", node->name);
+        return;
+    }
+    for (uint32_t id = 0; id <= node->host->group_count; id++)
+        opened_group(node, id);
+}
+
+/* --- frames -------------------------------------------------------------------------- */
+
+static void leader_seen(struct sim *sim, uint32_t id, uint64_t term, uint64_t number)
+{
+    struct sim_history *history = &sim->histories[id];
+    if (term >= history->leader_capacity) {
+        uint64_t capacity = 2 * term + 64;
+        history->leaders = realloc(history->leaders, capacity * sizeof(*history->leaders));
+        RK_ASSERT(history->leaders != NULL);
+        memset(history->leaders + history->leader_capacity, 0,
+               (capacity - history->leader_capacity) * sizeof(*history->leaders));
+        history->leader_capacity = capacity;
+    }
+    if (history->leaders[term] == 0) history->leaders[term] = number;
+    if (history->leaders[term] != number)
+        sim_fail(sim,
+                 "group %u has two leaders in term %" PRIu64 ": n%" PRIu64 " and n%" PRIu64,
+                 id, term, history->leaders[term], number);
+}
+
+static void vote_seen(struct sim_node *node, uint32_t id, uint64_t term, uint64_t for_whom)
+{
+    struct sim_group_view *view = &node->views[id];
+    if (term < view->voted_term) return;
+    if (term == view->voted_term && view->voted_for != for_whom)
+        sim_fail(node->sim,
+                 "%s votes twice in group %u, term %" PRIu64 ": for n%" PRIu64
+                 " and n%" PRIu64,
+                 node->name, id, term, view->voted_for, for_whom);
+    view->voted_term = term;
+    view->voted_for = for_whom;
+}
+
+static void ack_seen(struct sim_node *node, uint32_t id,
+                     const struct rk_raft_message *message)
+{
+    struct sim_group_view *view = &node->views[id];
+    const struct rk_group *group = node->host->groups[id];
+    uint64_t term, index = message->index;
+    /* An answer to a former leader binds nobody: the log may have changed since. */
+    if (message->term != rk_raft_term(group->raft) ||
+        rk_entry_log_term(group->log, &term, index) != RK_OK)
+        return;
+    if (!shadow_has(&view->durable, index, term))
+        sim_fail(node->sim,
+                 "%s group %u acknowledges entry %" PRIu64 " of term %" PRIu64
+                 " before it is durable",
+                 node->name, id, index, term);
+}
+
+static void kill_armed(struct sim *sim, struct sim_node *node, void *context,
+                       uint64_t number)
+{
+    (void)context;
+    (void)number;
+    sim_node_kill(node,
+                  sim_chance(sim, 60) ? RK_MEMFS_CRASH_LOSE_ALL : RK_MEMFS_CRASH_RANDOM,
+                  sim_chance(sim, 30));
+    /* Restarted by who armed it, or at the end. */
+}
+
+static void armed_check(struct sim_node *node, enum sim_armed armed)
+{
+    struct sim *sim = node->sim;
+    if (node->armed != armed || sim_chance(sim, 50)) return;
+    node->armed = ARMED_NONE;
+    sim_say(sim, "%s will die of what it said", node->name);
+    sim_after(sim, sim_below(sim, 800), node, kill_armed, NULL, 0);
+}
+
+static void message_seen(struct sim_node *node, uint32_t id,
+                         const struct rk_raft_message *message)
+{
+    struct sim *sim = node->sim;
+    uint64_t number = node->at + 1;
+    switch (message->type) {
+    case RK_RAFT_MSG_VOTE_RESP:
+        if (message->reject) break;
+        vote_seen(node, id, message->term, message->to);
+        armed_check(node, ARMED_VOTE);
+        break;
+    case RK_RAFT_MSG_APP:
+    case RK_RAFT_MSG_HEARTBEAT:
+    case RK_RAFT_MSG_SNAP:
+    case RK_RAFT_MSG_TIMEOUT_NOW:
+        leader_seen(sim, id, message->term, number);
+        vote_seen(node, id, message->term, number);
+        if (message->entry_count > 0) armed_check(node, ARMED_APPEND);
+        break;
+    case RK_RAFT_MSG_APP_RESP:
+        if (message->reject) break;
+        ack_seen(node, id, message);
+        armed_check(node, ARMED_ACK);
+        break;
+    default: break;
+    }
+}
+
+static void raft_section(struct sim_node *node, struct rk_slice body)
+{
+    struct sim *sim = node->sim;
+    struct rk_raft_message message;
+    struct rk_reader in;
+    rk_reader_init(&in, body);
+    uint64_t id = rk_read_varint(&in);
+    if (node->is_out) sim_fail(sim, "%s has a new disk and takes part", node->name);
+    if (id > sim->config.groups ||
+        rk_raft_message_decode(&message, &sim->arena, &in) != RK_OK)
+        sim_fail(sim, "%s sends a message that can not be read", node->name);
+    message_seen(node, (uint32_t)id, &message);
+    rk_arena_reset(&sim->arena);
+}
+
+void sim_check_frame(struct sim_node *from, uint32_t to, struct rk_slice frame)
+{
+    struct rk_reader in;
+    (void)to;
+    rk_reader_init(&in, frame);
+    (void)rk_read_bytes(&in, 1 + 6 * 8);
+    (void)rk_read_blob(&in);
+    while (rk_reader_left(&in) > 0 && !in.is_failed) {
+        uint16_t kind = rk_read_u16(&in);
+        uint32_t size = rk_read_u32(&in);
+        struct rk_slice body = rk_read_bytes(&in, size);
+        if (kind == RK_SECTION_RAFT && !in.is_failed) raft_section(from, body);
+    }
+    if (in.is_failed) sim_fail(from->sim, "%s sends a malformed frame", from->name);
+}
+
+/* --- after each turn ----------------------------------------------------------------- */
+
+static void history_reserve(struct sim_history *history, uint64_t index)
+{
+    if (history->count == 0) history->count = 1;
+    if (index < history->capacity) return;
+    uint64_t capacity = 2 * index + 256;
+    history->entries = realloc(history->entries, capacity * sizeof(*history->entries));
+    RK_ASSERT(history->entries != NULL);
+    memset(history->entries + history->capacity, 0,
+           (capacity - history->capacity) * sizeof(*history->entries));
+    history->capacity = capacity;
+}
+
+static void durable_check(struct sim *sim, uint32_t id, uint64_t index, uint64_t term)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < sim->config.nodes; i++)
+        if (shadow_has(&sim->nodes[i].views[id].durable, index, term)) count++;
+    if (count <= sim->config.nodes / 2)
+        sim_fail(sim,
+                 "group %u: entry %" PRIu64 " of term %" PRIu64
+                 " is committed and durable on %u nodes",
+                 id, index, term, count);
+}
+
+static void committed_check(struct sim_node *node, uint32_t id,
+                            const struct rk_raft_status *status)
+{
+    struct sim *sim = node->sim;
+    struct sim_history *history = &sim->histories[id];
+    const struct rk_entry_log *log = node->host->groups[id]->log;
+    history_reserve(history, status->hard_state.commit);
+    for (uint64_t i = node->views[id].commit + 1; i <= status->hard_state.commit; i++) {
+        struct sim_committed *entry = &history->entries[i];
+        uint64_t term;
+        if (rk_entry_log_term(log, &term, i) != RK_OK) continue; /* in a snapshot */
+        if (entry->term != 0 && entry->term != term)
+            sim_fail(sim,
+                     "group %u: %s commits entry %" PRIu64 " of term %" PRIu64
+                     ", others of term %" PRIu64,
+                     id, node->name, i, term, entry->term);
+        if (entry->term != 0) continue;
+        entry->term = term;
+        entry->seen_term = status->hard_state.term;
+        durable_check(sim, id, i, term);
+    }
+    if (history->count <= status->hard_state.commit)
+        history->count = status->hard_state.commit + 1;
+}
+
+/* Leader completeness: what was committed in an earlier term is in a new leader's log. */
+static void new_leader_check(struct sim_node *node, uint32_t id, uint64_t term)
+{
+    struct sim *sim = node->sim;
+    struct sim_history *history = &sim->histories[id];
+    const struct rk_entry_log *log = node->host->groups[id]->log;
+    leader_seen(sim, id, term, node->at + 1);
+    for (uint64_t i = history->count; i-- > 1;) {
+        const struct sim_committed *entry = &history->entries[i];
+        uint64_t have = 0;
+        if (entry->term == 0 || entry->seen_term >= term) continue;
+        if (i < rk_entry_log_first(log)) return;
+        if (rk_entry_log_term(log, &have, i) != RK_OK || have != entry->term)
+            sim_fail(sim,
+                     "group %u: %s leads term %" PRIu64 " without entry %" PRIu64
+                     " of term %" PRIu64,
+                     id, node->name, term, i, entry->term);
+        return; /* equal here: equal before, too */
+    }
+}
+
+static void contact_check(struct sim_node *node, uint32_t id)
+{
+    struct sim *sim = node->sim;
+    uint64_t limit = 3500 * (uint64_t)sim->config.election_ms, heard = 1;
+    uint64_t since = node->views[id].lead_us > node->unpaused_us ? node->views[id].lead_us
+                                                                 : node->unpaused_us;
+    if (sim->now_us - since < limit) return;
+    for (uint32_t i = 0; i < sim->config.nodes; i++)
+        if (i != node->at && sim->now_us - node->heard_us[i] < limit) heard++;
+    if (heard <= sim->config.nodes / 2)
+        sim_fail(sim, "%s leads group %u without having heard a majority", node->name, id);
+}
+
+static void hash_check(struct sim_node *node, uint32_t id, uint64_t applied, bool is_last)
+{
+    struct sim *sim = node->sim;
+    struct sim_history *history = &sim->histories[id];
+    uint64_t hash = 0, index = 0;
+    history_reserve(history, applied);
+    struct sim_committed *entry = &history->entries[applied];
+    if (applied == 0 || (applied % HASH_EACH != 0 && !is_last)) return;
+    if (rk_host_group_hash(node->host, id, &index, &hash) != RK_OK || index != applied)
+        sim_fail(sim, "%s group %u: no hash at %" PRIu64, node->name, id, applied);
+    sim->counts.hashes++;
+    if (hash == 0) hash = 1;
+    if (entry->hash == 0) entry->hash = hash;
+    if (entry->hash != hash)
+        sim_fail(sim, "%s group %u: the state after entry %" PRIu64 " differs", node->name,
+                 id, applied);
+}
+
+static void view_check(struct sim_node *node, uint32_t id)
+{
+    struct sim *sim = node->sim;
+    struct rk_group *group = node->host->groups[id];
+    struct sim_group_view *view = &node->views[id];
+    struct rk_raft_status status;
+    rk_raft_status(group->raft, &status);
+    const struct rk_raft_hard_state *hard = &status.hard_state;
+    uint64_t applied = rk_machine_index(group->machine);
+    bool is_leader = status.role == RK_RAFT_LEADER;
+    if (hard->term < view->term || hard->commit < view->commit || applied < view->applied)
+        sim_fail(sim, "%s group %u goes back in term, commit or applied", node->name, id);
+    if (hard->term == view->term && view->vote != 0 && hard->vote != view->vote)
+        sim_fail(sim, "%s group %u changes its vote within term %" PRIu64, node->name, id,
+                 hard->term);
+    if (hard->commit > status.last_index || applied > hard->commit)
+        sim_fail(sim, "%s group %u: applied %" PRIu64 ", commit %" PRIu64 ", last %" PRIu64,
+                 node->name, id, applied, hard->commit, status.last_index);
+    if (is_leader && (!view->is_leader || view->term != hard->term)) {
+        new_leader_check(node, id, hard->term);
+        view->lead_us = sim->now_us;
+    } else if (is_leader && hard->commit > view->commit) {
+        uint64_t term = 0;
+        if (rk_entry_log_term(group->log, &term, hard->commit) == RK_OK &&
+            term != hard->term)
+            sim_fail(sim,
+                     "%s group %u commits entry %" PRIu64 " of term %" PRIu64
+                     " by counting in term %" PRIu64,
+                     node->name, id, hard->commit, term, hard->term);
+    }
+    committed_check(node, id, &status);
+    if (applied != view->applied) hash_check(node, id, applied, false);
+    view->term = hard->term;
+    view->vote = hard->vote;
+    view->commit = hard->commit;
+    view->is_leader = is_leader;
+    view->applied = applied;
+    if (is_leader) contact_check(node, id);
+}
+
+void sim_check_flushed(struct sim_node *node)
+{
+    struct sim_history *history = &node->sim->histories[0];
+    if (!node->host->is_running) return;
+    for (uint32_t id = 0; id <= node->host->group_count; id++)
+        view_check(node, id);
+    if (node->views[0].applied <= history->shown) return;
+    history->shown = node->views[0].applied;
+    sim_clients_state(node);
+}
+
+void sim_check_end(struct sim *sim)
+{
+    for (uint32_t id = 0; id <= sim->config.groups; id++) {
+        for (uint32_t i = 0; i < sim->config.nodes; i++) {
+            struct sim_node *node = &sim->nodes[i];
+            if (node->is_out) continue;
+            if (!sim_node_is_up(node)) sim_fail(sim, "%s is down at the end", node->name);
+            hash_check(node, id, node->views[id].applied, true);
+        }
+    }
+}
+
+void sim_check_free(struct sim *sim)
+{
+    for (uint32_t id = 0; id < SIM_GROUPS_MAX; id++) {
+        for (uint32_t i = 0; i < SIM_NODES_MAX; i++) {
+            free(sim->nodes[i].views[id].given.terms);
+            free(sim->nodes[i].views[id].durable.terms);
+        }
+        free(sim->histories[id].entries);
+        free(sim->histories[id].leaders);
+    }
+}

@@ -1,0 +1,268 @@
+/* sim.h - a whole cluster in one process: the shipped host, raft, log and state machines on
+ * a simulated clock, network and disks.
+ *
+ * One seed decides everything, so that it replays. world.c the clock and the nodes, net.c
+ * the connections between them, disk.c what a node writes and what a crash leaves of it,
+ * faults.c what goes wrong, raft_check.c what must hold inside, client.c and the workloads
+ * locks.c, queues.c, caches.c what clients do and what they must see. */
+#ifndef RK_TEST_SIM_H
+#define RK_TEST_SIM_H
+
+#include "base/heap.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/random.h"
+#include "host/host.h"
+#include "storage/memfs.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    SIM_NODES_MAX = 5,
+    SIM_GROUPS_MAX = 4, /* group 0 included */
+    SIM_CLIENTS_MAX = 12,
+    SIM_ATTEMPTS_MAX = 8, /* calls under way for one operation */
+};
+
+struct sim;
+struct sim_node;
+
+/* What a seed decides at its start. */
+struct sim_config {
+    uint32_t nodes, groups, clients;
+    uint32_t election_ms, heartbeat_ms;
+    uint64_t snapshot_bytes, segment_bytes;
+    uint64_t net_min_us, net_max_us;
+    uint64_t disk_min_us, disk_max_us;
+    uint64_t drift_ppm; /* clocks run by up to this too fast or too slow */
+    uint64_t fault_ms;  /* mean time between faults */
+    uint64_t faults;    /* bits of enum fault */
+    uint64_t gap_ms;    /* mean pause of a client between operations */
+    uint64_t run_ms;    /* under faults */
+    uint32_t resources, topics, keys;
+};
+
+typedef void (*sim_action)(struct sim *sim, struct sim_node *node, void *context,
+                           uint64_t number);
+
+struct sim_event {
+    struct rk_heap_node heap;
+    struct rk_list link; /* in a paused node's backlog */
+    uint64_t time_us, order;
+    sim_action action;
+    struct sim_node *node; /* NULL: of the world */
+    uint64_t life;         /* of the node; it must still live it */
+    void *context;
+    uint64_t number;
+    void (*drop)(void *context); /* frees context when the event never runs; may be NULL */
+    bool is_of_world;            /* runs although the node is down or paused */
+};
+
+/* The log of one group on one node, as it was given to the disk: entry terms by index. */
+struct sim_shadow {
+    uint64_t *terms;
+    uint64_t first, last, capacity; /* terms[i] holds for first <= i <= last */
+};
+
+struct sim_group_view { /* of one node */
+    uint64_t term, vote, commit, applied;
+    bool is_leader;
+    uint64_t lead_us;               /* since when */
+    struct sim_shadow given;        /* to the disk */
+    struct sim_shadow durable;      /* and completed */
+    uint64_t voted_term, voted_for; /* as said on the wire */
+};
+
+enum sim_armed { /* the node dies right after it did this */
+                 ARMED_NONE,
+                 ARMED_VOTE,
+                 ARMED_ACK,
+                 ARMED_APPEND,
+                 ARMED_WRITE,
+                 ARMED_WORK,
+};
+
+struct sim_node {
+    struct sim *sim;
+    uint32_t at;
+    char name[8];
+    struct rk_memfs *disk;
+    struct rk_host *host; /* NULL: down */
+    uint64_t life;        /* raised at each start and each end */
+    uint64_t wipes;
+    bool is_paused, is_turn_open, is_stopping;
+    bool is_silent;  /* down without anyone to refuse connections */
+    bool is_out;     /* for good: wiped or corrupt */
+    bool may_fail;   /* its disk fails by our doing */
+    bool has_fallen; /* fatal was reported */
+    bool is_cleanly_idle;
+    struct rk_list backlog; /* of a paused node */
+    uint64_t timer;         /* number of the timer that counts */
+    uint64_t rate_ppm;      /* 1,000,000: exact */
+    uint64_t clock_from_us, clock_base_us, boot_ms;
+    int64_t wall_lead_ms;
+    uint64_t disk_min_us, disk_max_us, disk_stuck_until_us;
+    struct rk_wal *wal;
+    struct rk_wal_batch *batch; /* at the disk */
+    bool is_batch_written;      /* and not yet reported */
+    uint64_t tend;
+    struct rk_host_work *work;
+    uint64_t heard_us[SIM_NODES_MAX];
+    uint64_t unpaused_us;
+    enum sim_armed armed;
+    struct sim_group_view views[SIM_GROUPS_MAX];
+    char fatal[300];
+};
+
+enum conn_state { CONN_DOWN, CONN_CONNECTING, CONN_UP };
+
+struct sim_conn { /* what `from` sends to `to` over one link */
+    enum conn_state state;
+    uint32_t from, to, link;
+    uint64_t epoch;         /* of the connection; packets carry it */
+    uint64_t receiver_from; /* the receiver takes packets of this epoch and later */
+    uint64_t attempt;       /* number of what was scheduled last */
+    uint64_t arrival_us;    /* of the last packet */
+    uint64_t stall_us;      /* since when it is cut; 0: not */
+    uint64_t backoff_us;
+    struct rk_list stalled; /* packets that wait for the end of a cut */
+};
+
+struct sim_committed {
+    uint64_t term;      /* of the entry */
+    uint64_t seen_term; /* term of the node at which its commit was first seen */
+    uint64_t hash;      /* of the state after it; 0: not taken */
+};
+
+struct sim_history { /* of one group */
+    struct sim_committed *entries;
+    uint64_t count, capacity; /* entries 1 .. count - 1 are committed */
+    uint64_t shown;           /* the highest index that any node ever applied */
+    uint64_t *leaders;        /* number by term; 0: none seen */
+    uint64_t leader_capacity;
+};
+
+/* What was done and seen, to show that a run was worth it. */
+struct sim_counts {
+    uint64_t steps, packets, bytes, crashes, pauses, cuts, resets, elections, snapshots,
+        snapshots_sent, calls, ok, unknown, refused, grants, deliveries, acks, puts, reads,
+        hashes, keepalives, stops, io_errors, wipes, flips;
+};
+
+struct sim_locks;
+struct sim_queues;
+struct sim_caches;
+struct sim_client;
+
+struct sim {
+    uint64_t seed;
+    struct sim_config config;
+    struct rk_random random;
+    uint64_t now_us, orders, trace;
+    bool is_verbose, is_healed, is_draining;
+    uint64_t healed_us;
+    struct rk_heap events;
+    struct sim_node nodes[SIM_NODES_MAX];
+    struct sim_conn conns[SIM_NODES_MAX][SIM_NODES_MAX][RK_LINK_COUNT];
+    uint32_t cut[SIM_NODES_MAX][SIM_NODES_MAX]; /* how many faults cut this direction */
+    struct sim_history histories[SIM_GROUPS_MAX];
+    struct rk_arena arena;
+    struct rk_host_peer peers[SIM_NODES_MAX];
+    struct sim_client *clients;
+    uint64_t calls; /* numbers given */
+    struct sim_locks *locks;
+    struct sim_queues *queues;
+    struct sim_caches *caches;
+    struct sim_counts counts;
+};
+
+/* main.c: the rule that was broken; prints seed, time and command and ends the process. */
+__attribute__((noreturn, format(printf, 2, 3))) void sim_fail(const struct sim *sim,
+                                                              const char *format, ...);
+__attribute__((format(printf, 2, 3))) void sim_say(const struct sim *sim,
+                                                   const char *format, ...);
+static inline uint64_t sim_below(struct sim *sim, uint64_t bound)
+{
+    return rk_random_below(&sim->random, bound);
+}
+static inline uint64_t sim_between(struct sim *sim, uint64_t low, uint64_t high)
+{
+    return low + rk_random_below(&sim->random, high - low + 1);
+}
+static inline bool sim_chance(struct sim *sim, uint64_t percent)
+{
+    return rk_random_below(&sim->random, 100) < percent;
+}
+void *sim_alloc(size_t count, size_t size); /* zeroed, never NULL */
+void sim_trace(struct sim *sim, uint64_t value);
+
+/* world.c */
+struct sim *sim_new(uint64_t seed, const struct sim_config *fixed);
+void sim_free(struct sim *sim);
+/* The whole life of a seed. */
+void sim_run(struct sim *sim);
+/* An event of a node: skipped if the node died meanwhile, late if it is paused. */
+struct sim_event *sim_after(struct sim *sim, uint64_t delay_us, struct sim_node *node,
+                            sim_action action, void *context, uint64_t number);
+/* An event of the world, about a node or none. */
+struct sim_event *sim_world_after(struct sim *sim, uint64_t delay_us, struct sim_node *node,
+                                  sim_action action, void *context, uint64_t number);
+void sim_node_start(struct sim_node *node);
+/* Ends the node; the disk keeps what mode says. */
+void sim_node_kill(struct sim_node *node, enum rk_memfs_crash_mode mode, bool is_silent);
+/* It says that it can not go on. */
+void sim_node_fall(struct sim_node *node, enum rk_status status, const char *text);
+void sim_node_pause(struct sim_node *node);
+void sim_node_resume(struct sim_node *node);
+/* Begins a turn of the node unless one is open. */
+void sim_node_touch(struct sim_node *node);
+bool sim_node_is_up(const struct sim_node *node);
+uint64_t sim_node_boot_us(const struct sim_node *node);
+/* All live nodes know a confirmed leader of each group. */
+bool sim_is_settled(struct sim *sim);
+/* A node that leads some group; a random one if there is none. */
+struct sim_node *sim_some_leader(struct sim *sim);
+
+/* net.c */
+void sim_net_init(struct sim *sim);
+void sim_net_free(struct sim *sim);
+void sim_net_send(struct sim_node *from, const char *name, enum rk_host_link link,
+                  struct rk_slice frame);
+void sim_net_started(struct sim_node *node);
+void sim_net_ended(struct sim_node *node, bool is_silent);
+void sim_net_cut(struct sim *sim, uint32_t from, uint32_t to, bool is_cut);
+/* Breaks a connection; the sender notices after a while. */
+void sim_net_reset(struct sim *sim, struct sim_conn *conn, uint64_t after_us);
+
+/* disk.c */
+void sim_disk_write(struct sim_node *node, struct rk_wal *wal, struct rk_wal_batch *batch);
+void sim_disk_work(struct sim_node *node, struct rk_host_work *work);
+/* Decides what the batch and the work under way leave behind; before the host is closed. */
+void sim_disk_crash(struct sim_node *node, enum rk_memfs_crash_mode mode);
+
+/* faults.c */
+uint64_t sim_faults_pick(struct sim *sim);
+void sim_faults_start(struct sim *sim);
+void sim_faults_heal(struct sim *sim);
+
+/* raft_check.c */
+void sim_check_frame(struct sim_node *from, uint32_t to, struct rk_slice frame);
+void sim_check_opened(struct sim_node *node);
+void sim_check_given(struct sim_node *node);  /* a batch goes to the disk */
+void sim_check_stored(struct sim_node *node); /* and is durable */
+void sim_check_flushed(struct sim_node *node);
+void sim_check_end(struct sim *sim);
+void sim_check_free(struct sim *sim);
+/* client.c */
+void sim_clients_start(struct sim *sim);
+void sim_clients_free(struct sim *sim);
+void sim_clients_reply(struct sim_node *node, uint64_t call, const struct rk_reply *reply);
+void sim_clients_node_ended(struct sim_node *node);
+/* Everything that clients still wait for is over and every queue is empty. */
+bool sim_clients_are_done(struct sim *sim);
+/* What must have come true by now: fails if it has not. */
+void sim_clients_end(struct sim *sim);
+/* The state of group 0 went on, and this node is the first to show it. */
+void sim_clients_state(struct sim_node *node);
+#endif
