@@ -80,7 +80,8 @@ void rk_request_to_json(struct rk_buf *out, const struct rk_request *request);
 /* Compact binary form for the log and peer links, of a request that was checked; see
  * request_log.c and reply_log.c. The call fields (client, seq ...) are not in it. Decoding
  * trusts nothing: RK_EPROTO malformed, or a required field is not there, RK_EUNSUPPORTED
- * another version or an operation that is not known, RK_ENOMEM. */
+ * another version or an operation or field that is not known, RK_ENOMEM. */
+enum { RK_REQUEST_LOG_VERSION = 1 };
 void rk_request_encode(struct rk_buf *out, const struct rk_request *request);
 RK_MUST_CHECK enum rk_status
 rk_request_decode(struct rk_request *out, struct rk_slice bytes, struct rk_arena *arena);

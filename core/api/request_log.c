@@ -9,7 +9,7 @@
  * plural form is not written beside it. */
 #include "api/request_parts.h"
 
-enum { LOG_VERSION = 1, FLAG_BULK = 1, FLAG_DEFAULTED = 2 };
+enum { FLAG_BULK = 1, FLAG_DEFAULTED = 2 };
 
 enum {
     MESSAGE_PUBLISH_ID = 1,
@@ -133,7 +133,7 @@ void rk_request_encode(struct rk_buf *out, const struct rk_request *request)
     if (!request->is_bulk) fields &= ~singles_of(fields);
     uint64_t defaulted = fields & ~request->present;
 
-    rk_buf_u8(out, LOG_VERSION);
+    rk_buf_u8(out, RK_REQUEST_LOG_VERSION);
     rk_buf_u8(out, (uint8_t)request->op);
     rk_buf_u8(out, (uint8_t)((request->is_bulk ? FLAG_BULK : 0) |
                              (defaulted != 0 ? FLAG_DEFAULTED : 0)));
@@ -296,20 +296,27 @@ static void restore_single(struct rk_request *out)
     out->present |= singles_of(out->present);
 }
 
-/* Only fields of the operation, all that it requires, and one of its two forms. */
+/* A field that the operation does not have: of a newer program. */
+static bool has_foreign(const struct rk_op_info *info, uint64_t fields)
+{
+    for (uint32_t i = 0; i < info->rule_count; i++)
+        if (rk_field_is_tracked(info->rules[i].field))
+            fields &= ~(UINT64_C(1) << info->rules[i].field);
+    return fields != 0;
+}
+
+/* All fields that the operation requires, and one of its two forms. */
 static bool is_possible(const struct rk_op_info *info, uint64_t fields)
 {
-    uint64_t known = 0, required = 0, one_of = 0;
+    uint64_t required = 0, one_of = 0;
     for (uint32_t i = 0; i < info->rule_count; i++) {
         const struct rk_field_rule *rule = &info->rules[i];
         if (!rk_field_is_tracked(rule->field)) continue;
         uint64_t bit = UINT64_C(1) << rule->field;
-        known |= bit;
         if ((rule->flags & RK_RULE_REQUIRED) != 0) required |= bit;
         if ((rule->flags & RK_RULE_ONE_OF) != 0) one_of |= bit;
     }
-    return (fields & ~known) == 0 && (fields & required) == required &&
-           (one_of == 0 || (fields & one_of) != 0);
+    return (fields & required) == required && (one_of == 0 || (fields & one_of) != 0);
 }
 
 enum rk_status rk_request_decode(struct rk_request *out, struct rk_slice bytes,
@@ -321,15 +328,17 @@ enum rk_status rk_request_decode(struct rk_request *out, struct rk_slice bytes,
     uint8_t op = rk_read_u8(&reader);
     if (reader.is_failed || version == 0) return RK_EPROTO;
     const struct rk_op_info *info = rk_op_info((enum rk_op)op);
-    if (version != LOG_VERSION || info == NULL) return RK_EUNSUPPORTED;
+    if (version != RK_REQUEST_LOG_VERSION || info == NULL) return RK_EUNSUPPORTED;
     rk_request_init(out, (enum rk_op)op);
 
     uint8_t flags = rk_read_u8(&reader);
     uint64_t fields = rk_read_varint(&reader);
     uint64_t defaulted = (flags & FLAG_DEFAULTED) != 0 ? rk_read_varint(&reader) : 0;
     if (reader.is_failed || flags > (FLAG_BULK | FLAG_DEFAULTED) ||
-        !is_possible(info, fields) || (defaulted & ~fields) != 0)
+        (defaulted & ~fields) != 0)
         return RK_EPROTO;
+    if (has_foreign(info, fields)) return RK_EUNSUPPORTED;
+    if (!is_possible(info, fields)) return RK_EPROTO;
     out->is_bulk = (flags & FLAG_BULK) != 0;
     out->present = fields & ~defaulted;
     for (uint64_t left = fields; left != 0 && !reader.is_failed; left &= left - 1) {

@@ -36,7 +36,8 @@ enum rk_status rk_raft_conf_change_decode(struct rk_raft_conf_change *out,
     uint8_t version = rk_read_u8(&reader);
     uint8_t transition = rk_read_u8(&reader);
     uint64_t count = rk_read_varint(&reader);
-    if (reader.is_failed || version != CONF_VERSION ||
+    if (!reader.is_failed && version > CONF_VERSION) return RK_EUNSUPPORTED;
+    if (reader.is_failed || version == 0 ||
         transition > RK_RAFT_TRANSITION_JOINT_EXPLICIT || count > RK_RAFT_MEMBERS_MAX)
         return RK_EPROTO;
     for (uint64_t i = 0; i < count; i++) {

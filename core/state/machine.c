@@ -27,7 +27,7 @@ static enum rk_status apply_birth(struct rk_machine *machine, struct rk_apply *a
 /* Behaviour and defaults switch only here, at the same entry on every node. */
 static enum rk_status apply_version(struct rk_machine *machine, struct rk_apply *apply)
 {
-    if (apply->request->number > RK_MACHINE_VERSION) return RK_EUNSUPPORTED;
+    if (apply->request->number > machine->version_max) return RK_EUNSUPPORTED;
     if (apply->request->number > machine->version)
         machine->version = (uint32_t)apply->request->number;
     apply->reply->ok = true;
@@ -78,7 +78,9 @@ enum rk_status rk_machine_new(struct rk_machine **out,
     struct rk_machine *machine = rk_calloc(1, sizeof(*machine));
     if (machine == NULL) return RK_ENOMEM;
     machine->group = options->group;
-    machine->version = RK_MACHINE_VERSION;
+    machine->version = RK_MACHINE_VERSION_FIRST;
+    machine->version_max =
+        options->version_max != 0 ? options->version_max : RK_MACHINE_VERSION;
     rk_buf_init(&machine->members);
     rk_buf_init(&machine->scratch);
     rk_list_init(&machine->objects);

@@ -11,11 +11,13 @@
 #include "state/command.h"
 
 enum {
-    RK_MACHINE_VERSION = 1,      /* the newest behaviour that this build knows */
-    RK_CLIENT_NAME_MAX = 64,     /* bytes of a client id */
-    RK_CLIENT_IDLE_MS = 3600000, /* an idle client's dedup records go after this */
-    RK_CLIENTS_MAX = 65536,      /* a group; more are refused, none is forgotten */
-    RK_CLIENT_REPLIES_MAX = 4096 /* kept for one client; more are refused (busy) */
+    RK_MACHINE_VERSION_FIRST = 1, /* with which every history begins, for ever */
+    RK_MACHINE_VERSION = 1,       /* the newest behaviour that this build knows */
+    RK_CLIENT_NAME_MAX = 64,      /* bytes of a client id */
+    RK_CLIENT_IDLE_MS = 3600000,  /* an idle client's dedup records go after this */
+    RK_CLIENTS_MAX = 65536,       /* a group; more are refused, none is forgotten */
+    RK_CLIENT_REPLIES_MAX = 4096, /* kept for one client; more are refused (busy) */
+    RK_MACHINE_WHY_SIZE = 128     /* room for a line of rk_machine_explain_* */
 };
 
 struct rk_machine;
@@ -23,6 +25,7 @@ struct rk_machine;
 struct rk_machine_options {
     uint32_t struct_size;
     uint32_t group;
+    uint32_t version_max; /* the newest behaviour taken part in; 0: all that is known */
 };
 
 enum rk_event_kind {
@@ -64,15 +67,24 @@ void rk_machine_free(struct rk_machine *machine); /* NULL is fine */
 /* Applies the next entry. Empty data (a leader's no-op) only moves the index.
  * RK_OK: done, also when the answer is an error. RK_EUNSUPPORTED: an operation or version
  * this build does not know; RK_EPROTO: undecodable; RK_ENOMEM: the node must stop, since
- * its state no longer follows the log. output may be NULL (replay). */
+ * its state no longer follows the log. output may be NULL (replay).
+ *
+ * Behaviour is that of version 1 until an RK_OP_MACHINE_VERSION raises it: handlers switch
+ * on rk_machine_version alone, so an old log replays to the old state for ever. */
 RK_MUST_CHECK enum rk_status rk_machine_apply(struct rk_machine *machine, uint64_t index,
                                               struct rk_slice data,
                                               const struct rk_machine_output *output);
+/* Why an entry's data, or a record given to rk_machine_restore, is RK_EUNSUPPORTED: one
+ * line that names the version or operation. Empty if it is not. */
+void rk_machine_explain_entry(const struct rk_machine *machine, struct rk_slice data,
+                              char out[RK_MACHINE_WHY_SIZE]);
+void rk_machine_explain_record(const struct rk_machine *machine, struct rk_slice record,
+                               char out[RK_MACHINE_WHY_SIZE]);
 
 uint64_t rk_machine_index(const struct rk_machine *machine);   /* last applied */
 uint64_t rk_machine_time(const struct rk_machine *machine);    /* last stamp, ms */
 uint64_t rk_machine_history(const struct rk_machine *machine); /* 0 before birth */
-uint32_t rk_machine_version(const struct rk_machine *machine);
+uint32_t rk_machine_version(const struct rk_machine *machine); /* behaviour in force */
 /* Logical bytes of all live objects, a versioned function of their records. */
 uint64_t rk_machine_bytes(const struct rk_machine *machine);
 uint64_t rk_machine_object_count(const struct rk_machine *machine);

@@ -193,7 +193,8 @@ struct rk_snapshot_run {
 
 struct rk_machine {
     uint32_t group;
-    uint32_t version;
+    uint32_t version;     /* behaviour in force */
+    uint32_t version_max; /* the newest one known here */
     uint64_t index;
     uint64_t time_ms; /* last stamp */
     uint64_t history;

@@ -206,9 +206,10 @@ static enum rk_status restore_meta(struct rk_machine *machine, struct rk_reader 
     machine->restored_bytes = rk_read_varint(reader);
     machine->restored_count = rk_read_varint(reader);
     struct rk_slice members = rk_read_blob(reader);
-    if (rk_reader_check(reader, true) != RK_OK || version == 0 || group != machine->group)
+    if (rk_reader_check(reader, true) != RK_OK || version == 0 || behaviour == 0 ||
+        group != machine->group)
         return RK_EPROTO;
-    if (behaviour > RK_MACHINE_VERSION) return RK_EUNSUPPORTED;
+    if (behaviour > machine->version_max) return RK_EUNSUPPORTED;
     machine->version = (uint32_t)behaviour;
     machine->is_restoring = true;
     rk_buf_append_slice(&machine->members, members);

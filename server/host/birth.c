@@ -179,11 +179,21 @@ void rk_host_identity_encode(const struct rk_host *host, struct rk_buf *out)
     rk_buf_blob(out, rk_buf_slice(&host->table));
 }
 
-enum rk_status rk_host_identity_load(struct rk_host *host, struct rk_slice node)
+static enum rk_status damaged(struct rk_storage_error *why)
+{
+    return rk_storage_fail(why, RK_ECORRUPT, "node record: malformed");
+}
+
+enum rk_status rk_host_identity_load(struct rk_host *host, struct rk_slice node,
+                                     struct rk_storage_error *why)
 {
     struct rk_reader in;
     rk_reader_init(&in, node);
-    if (rk_read_u8(&in) != IDENTITY_VERSION) return RK_EUNSUPPORTED;
+    uint8_t version = rk_read_u8(&in);
+    if (version > IDENTITY_VERSION)
+        return rk_storage_fail(why, RK_EUNSUPPORTED,
+                               "node record: version %u; this program knows up to %d",
+                               version, IDENTITY_VERSION);
     host->disk = rk_read_u64(&in);
     host->cluster.high = rk_read_u64(&in);
     host->cluster.low = rk_read_u64(&in);
@@ -192,18 +202,23 @@ enum rk_status rk_host_identity_load(struct rk_host *host, struct rk_slice node)
     uint64_t number = rk_read_varint(&in);
     uint64_t group_count = rk_read_varint(&in);
     struct rk_slice table = rk_read_blob(&in);
-    if (rk_reader_check(&in, true) != RK_OK || host->disk == 0) return RK_ECORRUPT;
+    if (rk_reader_check(&in, true) != RK_OK || version == 0 || host->disk == 0)
+        return damaged(why);
     if (number == 0) return RK_OK;
     if (group_count == 0 || group_count > RK_HOST_GROUPS_MAX ||
         !text_take(host->cluster_name, sizeof(host->cluster_name), name))
-        return RK_ECORRUPT;
+        return damaged(why);
+    if (table.size > 0 && table.data[0] > TABLE_VERSION)
+        return rk_storage_fail(why, RK_EUNSUPPORTED,
+                               "node record: member table version %u; this program knows "
+                               "up to %d",
+                               table.data[0], TABLE_VERSION);
     enum rk_status status = rk_host_table_take(host, table);
-    if (status != RK_OK) return status;
-    if (host->self->number != number || host->self->disk != host->disk) {
-        rk_host_log(host, RK_LOG_ERROR, "the data folder belongs to node number %" PRIu64,
-                    number);
-        return RK_EINVAL;
-    }
+    if (status != RK_OK)
+        return rk_storage_fail(why, status, "node record: the member table does not load");
+    if (host->self->number != number || host->self->disk != host->disk)
+        return rk_storage_fail(why, RK_EINVAL,
+                               "the data folder belongs to node number %" PRIu64, number);
     host->number = number;
     host->group_count = (uint32_t)group_count;
     return RK_OK;
@@ -458,6 +473,7 @@ void rk_host_node_section(struct rk_host *host, struct rk_member *to)
     rk_buf_blob(out, rk_slice_of_string(host->self->peer));
     rk_buf_blob(out, rk_slice_of_string(host->self->http));
     rk_buf_blob(out, rk_slice_of_string(host->self->rpc));
+    rk_buf_varint(out, host->machine_version);
     rk_host_section_end(host, to, RK_LINK_CONTROL);
 }
 
@@ -469,8 +485,13 @@ void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
     struct rk_slice peer = rk_read_blob(&in);
     struct rk_slice http = rk_read_blob(&in);
     struct rk_slice rpc = rk_read_blob(&in);
-    if (in.is_failed || !addresses_take(from, peer, http, rpc))
+    uint64_t machine_version = rk_read_varint(&in);
+    if (in.is_failed || machine_version == 0 || !addresses_take(from, peer, http, rpc)) {
         host->metrics.frames_dropped++;
+        return;
+    }
+    from->machine_version =
+        machine_version < UINT32_MAX ? (uint32_t)machine_version : UINT32_MAX;
 }
 
 void rk_host_birth_propose(struct rk_group *group)

@@ -74,7 +74,7 @@ struct header {
 
 static bool header_read(struct rk_reader *in, struct header *out)
 {
-    if (rk_read_u8(in) != RK_HOST_PROTOCOL) return false;
+    (void)rk_read_u8(in); /* the protocol */
     out->cluster.high = rk_read_u64(in);
     out->cluster.low = rk_read_u64(in);
     out->disk = rk_read_u64(in);
@@ -123,6 +123,23 @@ static void section(struct rk_host *host, struct rk_member *from, uint16_t kind,
     }
 }
 
+/* What stands behind the version is unknown then. Said once, not with each frame. */
+static bool is_spoken(struct rk_host *host, struct rk_member *member, struct rk_slice frame)
+{
+    uint8_t protocol = frame.size > 0 ? frame.data[0] : 0;
+    if (protocol == RK_HOST_PROTOCOL) {
+        member->odd_protocol = 0;
+        return true;
+    }
+    if (member->odd_protocol != protocol)
+        rk_host_log(host, RK_LOG_WARN,
+                    "peer %s sends frames of protocol version %u, this node knows %d: they "
+                    "are dropped",
+                    member->name, protocol, RK_HOST_PROTOCOL);
+    member->odd_protocol = protocol;
+    return false;
+}
+
 void rk_host_receive(struct rk_host *host, const char *from, enum rk_host_link link,
                      struct rk_slice frame)
 {
@@ -133,7 +150,7 @@ void rk_host_receive(struct rk_host *host, const char *from, enum rk_host_link l
     struct rk_member *member = rk_host_member_by_name(host, rk_slice_of_string(from));
     rk_reader_init(&in, frame);
     if (member == NULL || member == host->self || frame.size > RK_HOST_FRAME_MAX ||
-        !header_read(&in, &header) ||
+        !is_spoken(host, member, frame) || !header_read(&in, &header) ||
         !rk_slice_is_equal(header.name, rk_slice_of_string(from))) {
         host->metrics.frames_dropped++;
         return;

@@ -120,8 +120,7 @@ static enum rk_status machine_open(struct rk_group *group, struct rk_storage_err
         struct rk_snapshot_id id = {group->id, group->mark_index, group->mark_term};
         return rk_group_restore(group, &group->machine, id, error);
     }
-    struct rk_machine_options options = {sizeof(options), group->id};
-    return rk_machine_new(&group->machine, &options);
+    return rk_group_machine_new(group, &group->machine);
 }
 
 enum rk_status rk_group_open(struct rk_group *group, struct rk_wal_group *found,
@@ -138,7 +137,11 @@ enum rk_status rk_group_open(struct rk_group *group, struct rk_wal_group *found,
     }
     if (group->log == NULL) return RK_ENOMEM;
     enum rk_status status = conf_open(group, found);
-    if (status == RK_OK) status = machine_open(group, error);
+    if (status != RK_OK)
+        return rk_storage_fail(error, status,
+                               "group %u: the membership in the log can not be read",
+                               group->id);
+    status = machine_open(group, error);
     if (status != RK_OK) return status;
     raft_options(group, &options);
     if (found != NULL) options.hard_state = found->hard;
@@ -296,19 +299,27 @@ static bool apply_one(struct rk_group *group, const struct rk_raft_entry *entry)
     if (entry->type != RK_RAFT_ENTRY_NORMAL) {
         data = RK_SLICE_EMPTY;
         enum rk_status status = rk_raft_apply_conf(group->raft, entry, &group->conf);
-        if (status != RK_OK)
+        /* Refused by what stands in the log: so it is on every node. */
+        if (status == RK_EINVAL || status == RK_EPROTO) {
             rk_host_log(host, RK_LOG_WARN,
                         "group %u: a membership change has no effect: %s", group->id,
                         rk_status_text(status));
+        } else if (status != RK_OK) {
+            rk_group_entry_fatal(group, entry, status);
+            return false;
+        }
     }
     group->applying = entry->index;
     group->applying_term = entry->term;
+    uint32_t version = rk_machine_version(group->machine);
     enum rk_status status = rk_machine_apply(group->machine, entry->index, data, &output);
     if (status != RK_OK) {
-        rk_host_fatal(host, status, "group %u: entry %" PRIu64 " can not be applied: %s",
-                      group->id, entry->index, rk_status_text(status));
+        rk_group_entry_fatal(group, entry, status);
         return false;
     }
+    if (rk_machine_version(group->machine) != version)
+        rk_host_log(host, RK_LOG_INFO, "group %u: machine version %u from entry %" PRIu64,
+                    group->id, rk_machine_version(group->machine), entry->index);
     uint64_t size = rk_raft_entry_size(entry);
     group->bytes_since_mark += size;
     group->entries_since_mark++;

@@ -59,6 +59,8 @@ static enum rk_status options_take(struct rk_host *host,
     host->tick_ms = host->heartbeat_ms < 4 ? 1 : host->heartbeat_ms / 4;
     host->fence_floor = options->fence_floor;
     host->snapshot_bytes = options->snapshot_bytes;
+    host->machine_version =
+        options->machine_version != 0 ? options->machine_version : RK_MACHINE_VERSION;
     host->fs = options->fs;
     return RK_OK;
 }
@@ -76,7 +78,8 @@ static enum rk_status folders_make(struct rk_host *host, const char *data, char 
     if (status == RK_EBUSY)
         return fail(error, status, "data: another process uses the folder");
     if (status == RK_EDENIED)
-        return fail(error, status, "data: the folder is not writable: read-only or not ours");
+        return fail(error, status,
+                    "data: the folder is not writable: read-only or not ours");
     if (status != RK_OK) return fail(error, status, "data: the folder can not be locked");
     status = rk_fs_make_dir(host->fs, host->snapshot_dir);
     if (status != RK_OK) return fail(error, status, "data: no folder for snapshots");
@@ -139,7 +142,7 @@ static enum rk_status recover(struct rk_host *host, const struct rk_host_options
     host->boot_id = rk_random_next(&host->random);
     host->read_request = rk_random_next(&host->random) >> 16 << 8;
     if (found->node.size != 0)
-        status = rk_host_identity_load(host, rk_buf_slice(&found->node));
+        status = rk_host_identity_load(host, rk_buf_slice(&found->node), why);
     else
         status = disk_mint(host, why);
     if (status == RK_OK && host->number != 0) status = groups_recover(host, found, why);
@@ -234,6 +237,8 @@ static void beat(struct rk_host *host)
         if (member->down_ms != 0 && now - member->down_ms >= RK_HOST_HOME_LOST_MS)
             rk_member_home_lost(host, member);
     }
+    for (uint32_t id = 0; id <= host->group_count; id++)
+        rk_group_version_check(host->groups[id]);
     rk_group_homes_check(host->groups[0]);
     rk_host_balance(host);
 }
@@ -324,6 +329,8 @@ void rk_host_link_down(struct rk_host *host, const char *name, enum rk_host_link
     member->links[link].is_up = false;
     rk_buf_reset(&member->links[link].out);
     member->links[link].section_at = 0;
+    /* It may come back as another program. */
+    if (link == RK_LINK_CONTROL) member->machine_version = 0;
     for (uint32_t id = 0; host->is_running && id <= host->group_count; id++) {
         struct rk_group *group = host->groups[id];
         if (is_refused && rk_raft_leader(group->raft) == member->number)

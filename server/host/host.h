@@ -59,7 +59,8 @@ struct rk_host_options {
     uint64_t seed; /* of elections, cluster id, history, disk id */
     uint64_t
         snapshot_bytes; /* log bytes of a group after which it is snapshotted; 0: default */
-    uint64_t segment_bytes; /* of the log's files, see rk_wal_options; 0: default */
+    uint64_t segment_bytes;   /* of the log's files, see rk_wal_options; 0: default */
+    uint32_t machine_version; /* newest that this node takes part in; 0: all it knows */
     struct rk_fs *fs;
 };
 
@@ -148,6 +149,7 @@ struct rk_host_group_status {
     uint64_t term, commit, applied, last_index, first_index;
     uint64_t hash; /* filled by rk_host_group_hash only */
     uint64_t bytes, objects;
+    uint32_t machine_version; /* behaviour in force */
 };
 
 struct rk_host_node_status {

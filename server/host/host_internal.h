@@ -5,8 +5,8 @@
  * raft, log and machine of a group; pool.c, calls.c the calls and where they stand; bulk.c
  * calls split over groups; forward.c calls on their way to and from other nodes; reads.c
  * reads and keepalives; parked.c consumes that wait; clock.c group time; snapshots.c,
- * transfer.c snapshots taken, sent, received; balance.c leader placement; status.c what
- * others see. */
+ * transfer.c snapshots taken, sent, received; balance.c leader placement; version.c the
+ * machine version; status.c what others see. */
 #ifndef RK_HOST_HOST_INTERNAL_H
 #define RK_HOST_HOST_INTERNAL_H
 
@@ -93,6 +93,8 @@ struct rk_member {
     uint64_t probe_ms;        /* boot time of its last birth probe; 0: never */
     uint64_t probe_disk;
     char probe_cluster[RK_HOST_NAME_MAX + 1];
+    uint32_t machine_version; /* newest that it knows, as it says; 0: did not say */
+    uint8_t odd_protocol;     /* another version of peer frames that it speaks; 0: none */
 };
 
 enum rk_call_state {
@@ -321,6 +323,7 @@ struct rk_host {
     char wal_dir[RK_FS_PATH_MAX], snapshot_dir[RK_FS_PATH_MAX];
     uint32_t tick_ms, election_timeout_ms, heartbeat_ms;
     uint64_t fence_floor, snapshot_bytes;
+    uint32_t machine_version; /* newest that this node takes part in */
     struct rk_random random;
     struct rk_host_time now;
     uint64_t ticked_ms; /* boot time up to which raft was ticked; 0: never */
@@ -407,7 +410,8 @@ void rk_host_section_end(struct rk_host *host, struct rk_member *member,
 void rk_host_frames_send(struct rk_host *host);
 
 /* birth.c */
-enum rk_status rk_host_identity_load(struct rk_host *host, struct rk_slice node);
+enum rk_status rk_host_identity_load(struct rk_host *host, struct rk_slice node,
+                                     struct rk_storage_error *why);
 void rk_host_identity_encode(const struct rk_host *host, struct rk_buf *out);
 struct rk_member *rk_host_member_by_name(const struct rk_host *host, struct rk_slice name);
 struct rk_member *rk_host_member_by_number(const struct rk_host *host, uint64_t number);
@@ -585,6 +589,18 @@ void rk_group_received(struct rk_group *group, enum rk_status status);
 enum rk_status rk_group_install(struct rk_group *group,
                                 const struct rk_raft_snapshot *snapshot);
 void rk_group_transfers_close(struct rk_group *group);
+
+/* version.c */
+enum rk_status rk_group_machine_new(const struct rk_group *group, struct rk_machine **out);
+/* Each second: the leader raises the machine version once all members know a newer one. */
+void rk_group_version_check(struct rk_group *group);
+/* The entry that can not be applied, or the record that does not load, ends the node. */
+void rk_group_entry_fatal(struct rk_group *group, const struct rk_raft_entry *entry,
+                          enum rk_status status);
+enum rk_status rk_group_record_fail(const struct rk_group *group,
+                                    const struct rk_machine *machine,
+                                    struct rk_slice record, uint64_t index,
+                                    enum rk_status status, struct rk_storage_error *error);
 
 /* balance.c */
 void rk_host_balance(struct rk_host *host);

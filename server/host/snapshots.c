@@ -323,32 +323,32 @@ enum rk_status rk_group_restore(struct rk_group *group, struct rk_machine **out,
                                 struct rk_snapshot_id id, struct rk_storage_error *error)
 {
     struct rk_host *host = group->host;
-    struct rk_machine_options options = {sizeof(options), group->id};
     struct rk_snapshot_reader *reader = NULL;
     struct rk_machine *machine = NULL;
     bool is_end = false;
     enum rk_status status =
         rk_snapshot_reader_open(&reader, host->fs, host->snapshot_dir, id, error);
-    if (status == RK_OK) status = rk_machine_new(&machine, &options);
+    if (status == RK_ENOENT) status = RK_ECORRUPT; /* the log names it */
+    if (status == RK_OK) status = rk_group_machine_new(group, &machine);
     while (status == RK_OK && !is_end) {
         struct rk_slice record;
         status = rk_snapshot_reader_next(reader, &record, &is_end, error);
         if (status != RK_OK || is_end) break;
         status = rk_machine_restore(machine, record);
         if (status != RK_OK)
-            rk_storage_fail(error, status,
-                            "group %u: a record of the snapshot does not load", group->id);
+            status = rk_group_record_fail(group, machine, record, id.index, status, error);
     }
     if (status == RK_OK) {
         status = rk_machine_restore_finish(machine, id.index);
-        if (status != RK_OK)
-            rk_storage_fail(error, status, "group %u: records of the snapshot do not fit",
-                            group->id);
+        if (status == RK_EPROTO)
+            status =
+                rk_storage_fail(error, RK_ECORRUPT,
+                                "group %u: records of the snapshot do not fit", group->id);
     }
     rk_snapshot_reader_free(reader);
     if (status != RK_OK) {
         rk_machine_free(machine);
-        return status == RK_ENOENT || status == RK_EPROTO ? RK_ECORRUPT : status;
+        return status;
     }
     *out = machine;
     return RK_OK;

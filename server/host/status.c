@@ -31,6 +31,7 @@ static void group_status(const struct rk_group *group, struct rk_host_group_stat
         .first_index = status.first_index,
         .bytes = rk_machine_bytes(group->machine),
         .objects = rk_machine_object_count(group->machine),
+        .machine_version = rk_machine_version(group->machine),
     };
 }
 

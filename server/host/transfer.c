@@ -162,6 +162,12 @@ static void receive_end(struct rk_group *group)
 
 static void receive_fail(struct rk_group *group, enum rk_status status, const char *why)
 {
+    /* The group has gone on to what this program does not know: it can not follow. */
+    if (status == RK_EUNSUPPORTED) {
+        rk_host_fatal(group->host, status, "from node %s: %s", group->receive.from->name,
+                      why);
+        return;
+    }
     rk_host_log(group->host, RK_LOG_WARN, "group %u: received snapshot given up: %s: %s",
                 group->id, rk_status_text(status), why);
     ack(group, group->receive.from, group->receive.id, 0, ACK_FAILED);
@@ -258,11 +264,11 @@ void rk_group_received(struct rk_group *group, enum rk_status status)
 {
     struct rk_host *host = group->host;
     struct rk_snapshot_receive *receive = &group->receive;
-    struct rk_machine_options options = {sizeof(options), group->id};
     if (status == RK_OK)
         status = rk_snapshot_reader_open(&receive->reader, host->fs, host->snapshot_dir,
                                          receive->id, &host->work.error);
-    if (status == RK_OK) status = rk_machine_new(&receive->machine, &options);
+    if (status == RK_OK) status = rk_group_machine_new(group, &receive->machine);
+    if (status == RK_EPROTO) status = RK_EUNSUPPORTED; /* another format of the file */
     if (status != RK_OK) {
         receive_fail(group, status, host->work.error.message);
         return;
@@ -300,8 +306,11 @@ static void restore_slice(struct rk_group *group)
     for (int i = 0; i < RESTORE_RECORDS && status == RK_OK && !is_end; i++) {
         struct rk_slice record;
         status = rk_snapshot_reader_next(receive->reader, &record, &is_end, &why);
-        if (status == RK_OK && !is_end)
-            status = rk_machine_restore(receive->machine, record);
+        if (status != RK_OK || is_end) break;
+        status = rk_machine_restore(receive->machine, record);
+        if (status != RK_OK)
+            (void)rk_group_record_fail(group, receive->machine, record, receive->id.index,
+                                       status, &why);
     }
     group->host->has_more = true;
     if (status == RK_OK && is_end)

@@ -137,6 +137,8 @@ void rk_document_raft(struct rk_buf *out, struct rk_worker *worker)
         number_field(out, "bytes", group->bytes);
         rk_buf_append_string(out, ",");
         number_field(out, "objects", group->objects);
+        rk_buf_append_string(out, ",");
+        number_field(out, "machine_version", group->machine_version);
         rk_buf_append_string(out, "}");
     }
     rk_buf_append_string(out, "]}");

@@ -56,11 +56,12 @@ static void greet(struct peer_in *in, struct rk_slice payload)
         if (name.size > 0) memcpy(in->name, name.data, name.size);
         in->name[name.size] = '\0';
     }
-    if (magic != PEER_MAGIC || version != PEER_VERSION)
-        (void)snprintf(text, sizeof(text), "only version %d of the peer protocol is spoken",
-                       (int)PEER_VERSION);
-    else if (rk_reader_check(&reader, false) != RK_OK || link >= RK_LINK_COUNT ||
-             !rk_node_name_is_valid(in->name))
+    if (magic == PEER_MAGIC && version != PEER_VERSION)
+        (void)snprintf(text, sizeof(text),
+                       "version %u of the peer protocol is not spoken, only %d",
+                       (unsigned)version, (int)PEER_VERSION);
+    else if (magic != PEER_MAGIC || rk_reader_check(&reader, false) != RK_OK ||
+             link >= RK_LINK_COUNT || !rk_node_name_is_valid(in->name))
         (void)snprintf(text, sizeof(text), "malformed hello");
     else if (!rk_slice_is_equal(to, rk_slice_of_string(config->name)))
         (void)snprintf(text, sizeof(text), "this is node %s", config->name);
@@ -71,11 +72,13 @@ static void greet(struct peer_in *in, struct rk_slice payload)
         (void)snprintf(text, sizeof(text), "this is cluster %.64s", config->cluster);
     in->link = (enum rk_host_link)(link < RK_LINK_COUNT ? link : 0);
     answer(in, text);
-    if (in->is_greeted)
+    if (in->is_greeted) {
         close_older(in);
-    else
-        rk_log_event(&in->peers->worker->log, RK_LOG_WARN, "peer refused",
-                     RK_LOG_TEXT("peer", in->name), RK_LOG_TEXT("reason", text));
+        return;
+    }
+    in->peers->worker->metrics.peers_refused++;
+    rk_log_event(&in->peers->worker->log, RK_LOG_WARN, "peer refused",
+                 RK_LOG_TEXT("peer", in->name), RK_LOG_TEXT("reason", text));
 }
 
 static size_t on_frames(struct rk_stream *stream, struct rk_slice input)

@@ -54,6 +54,10 @@ static void on_reply(void *context, uint64_t call, const struct rk_reply *reply)
 static void on_log(void *context, enum rk_log_level level, const char *text)
 {
     struct node *node = context;
+    if (level == RK_LOG_WARN) {
+        node->warnings++;
+        snprintf(node->warning, sizeof(node->warning), "%.255s", text);
+    }
     if (getenv("HOST_LOG") != NULL)
         printf("%6llu %s %d %s\n", (unsigned long long)node->cluster->now_ms, node->name,
                (int)level, text);
@@ -139,10 +143,9 @@ static void links_set(struct cluster *cluster, uint32_t a, uint32_t b, bool is_u
     }
 }
 
-void cluster_start(struct cluster *cluster, uint32_t at)
+enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *error)
 {
     struct node *node = &cluster->nodes[at];
-    char error[256] = "";
     const struct rk_host_io io = {node,     on_send, on_write, NULL,
                                   on_reply, on_log,  on_fatal};
     node->options = (struct rk_host_options){
@@ -155,17 +158,30 @@ void cluster_start(struct cluster *cluster, uint32_t at)
         .group_count = cluster->groups,
         .seed = 7 + at + 1000 * node->wipes,
         .snapshot_bytes = cluster->snapshot_bytes,
+        .machine_version = node->machine_version,
         .fs = rk_memfs_fs(node->disk),
     };
     assert_null(node->host);
     enum rk_status status = rk_host_open(&node->host, &node->options, &io, error);
-    if (status != RK_OK) fail_msg("%s: %s %s", node->name, rk_status_text(status), error);
+    if (status != RK_OK) {
+        node->host = NULL;
+        return status;
+    }
     rk_host_tick(node->host, time_of(node));
     for (uint32_t i = 0; i < cluster->count; i++) {
         if (cluster->nodes[i].host == NULL || cluster->cut[at][i]) continue;
         links_set(cluster, at, i, true, false);
         links_set(cluster, i, at, true, false);
     }
+    return RK_OK;
+}
+
+void cluster_start(struct cluster *cluster, uint32_t at)
+{
+    char error[256] = "";
+    enum rk_status status = cluster_try_start(cluster, at, error);
+    if (status != RK_OK)
+        fail_msg("%s: %s %s", cluster->nodes[at].name, rk_status_text(status), error);
 }
 
 void cluster_kill(struct cluster *cluster, uint32_t at, enum rk_memfs_crash_mode mode)

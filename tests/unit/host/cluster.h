@@ -21,9 +21,12 @@ struct node {
     uint64_t batch_done_ms;
     char name[16];
     char fatal[256];
+    char warning[256]; /* the last one logged */
+    uint32_t warnings;
     bool is_chatty;
     uint64_t wipes;
-    int64_t wall_lead_ms; /* of its wall clock */
+    int64_t wall_lead_ms;     /* of its wall clock */
+    uint32_t machine_version; /* of its program; 0: the newest */
     struct rk_host_options options;
 };
 
@@ -68,6 +71,8 @@ struct cluster_options {
 struct cluster *cluster_new(struct cluster_options options);
 void cluster_free(struct cluster *cluster);
 void cluster_start(struct cluster *cluster, uint32_t node);
+/* Tries to start it; what rk_host_open says, error is of 256 bytes. */
+enum rk_status cluster_try_start(struct cluster *cluster, uint32_t node, char *error);
 /* Ends the process; what the disk keeps is decided by mode. Others' reconnects fail. */
 void cluster_kill(struct cluster *cluster, uint32_t node, enum rk_memfs_crash_mode mode);
 /* A new disk, as after rm -r of the data folder; the node is down. */
