@@ -449,7 +449,8 @@ def check_registers(lines):
 
 
 def check_counters(lines):
-    """Each ok addition of 1 counted once, each unknown one at most once."""
+    """Each ok addition of 1 counted once, each unknown one at most once; one that is sent again under
+    its number gets its first answer."""
     wrong = []
     for res, ops in by_resource(lines, "counter").items():
         adds = [op for op in ops if op["f"] == "add"]
@@ -461,6 +462,8 @@ def check_counters(lines):
             wrong.append(f"counter {res}: went back: {brief(before)} {brief(after)}")
         most = len(known) + sum(op["out"] == "unknown" for op in adds)
         for op in ops:
+            if op["f"] == "again" and op["out"] == "ok" and op["value"] != op["of"]:
+                wrong.append(f"counter {res}: another answer to a repeat: {brief(op)}")
             if op["f"] == "final" and not len(known) <= op["value"] <= most:
                 wrong.append(f"counter {res}: {op['value']} after {len(known)} to {most} additions")
     return wrong

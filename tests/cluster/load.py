@@ -45,6 +45,8 @@ class Caller:
         self.seq = 0
         self.connection = None
         self.position = None
+        self.last = None  # the request of the last call
+        self.late = []  # deliveries to be acked when they are outdated
         self.is_consumer = False
 
     def close(self):
@@ -122,6 +124,7 @@ class Caller:
                  "deadline_ms": int((DEADLINE_MS + fields.get("wait_ms", 0)) * SLOW)}
         if position is not None:
             extra["position"] = position
+        self.last = method, fields, extra
         start, is_open, result = None, False, None
         for _ in range(self.attempts):
             result = self.attempt(method, fields, extra)
@@ -139,6 +142,11 @@ class Caller:
         if result.out in ("fail", "unknown"):
             time.sleep(0.02)
         return result
+
+    def again(self):
+        """The last call once more, under its number, at another node."""
+        self.move_on()
+        return self.attempt(*self.last)
 
     def write(self, result, kind, f, res, out, **fields):
         self.recorder.add(type=kind, f=f, res=res, client=self.name, start=result.start,
@@ -318,8 +326,16 @@ def settle(caller, topic, message, f, **fields):
                  receipt=message["receipt"], **timeout)
 
 
+def late_acks(caller):
+    """Acks of deliveries that others may have got meanwhile, and then are refused."""
+    for entry in [entry for entry in caller.late if entry[0] < time.monotonic()]:
+        caller.late.remove(entry)
+        settle(caller, *entry[1:], "ack")
+
+
 def consumer_worker(caller, rng, topics):
     caller.is_consumer, caller.topics = True, topics
+    late_acks(caller)
     topic = rng.choice(topics)
     result = caller.call("queue.consume", topic=topic, max=rng.choice((1, 2, 5)),
                          wait_ms=rng.choice((0, 100, 300)), visibility_ms=VISIBILITY_MS)
@@ -328,7 +344,10 @@ def consumer_worker(caller, rng, topics):
         if dice < 0.05:
             settle(caller, topic, message, "nack", delay_ms=rng.choice((0, 50)))
         elif dice < 0.08:
-            continue  # left to time out
+            until = time.monotonic() + VISIBILITY_MS / 1000 + rng.uniform(0, 0.3)
+            caller.late.append((until, topic, message))
+        elif message["attempt"] > 1 and dice < 0.6:
+            caller.late.append((time.monotonic() + 0.5, topic, message))
         else:
             if dice < 0.14:
                 settle(caller, topic, message, "extend", visibility_ms=VISIBILITY_MS)
@@ -453,7 +472,12 @@ def position_worker(caller, rng, keys):
 def counter_worker(caller, rng, names):
     name = rng.choice(names)
     result = caller.call("cache.add", key=name, delta=1)
-    caller.write(result, "counter", "add", name, result.out_as(), value=result.data.get("value"))
+    out, value = result.out_as(), result.data.get("value")
+    caller.write(result, "counter", "add", name, out, value=value)
+    if out == "ok" and rng.random() < 0.3:
+        result = caller.again()
+        caller.write(result, "counter", "again", name, result.out_as(), of=value,
+                     value=result.data.get("value"))
     time.sleep(rng.uniform(0, 0.03))
 
 

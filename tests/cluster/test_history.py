@@ -277,6 +277,9 @@ def test_counters():
     lines = [add(0, 1), add(10, 2), add(10, None, "unknown"), add(20, 4),
              at("counter", 90, 91, "final", value=4)]
     assert history.check_counters(lines) == []
+    again = at("counter", 40, 45, "again", value=2, of=2)
+    assert history.check_counters(lines + [again]) == []
+    refused(history.check_counters, lines + [{**again, "value": 3}], "repeat")
     refused(history.check_counters, lines + [add(30, 4)], "twice")
     refused(history.check_counters, lines + [add(30, 3)], "went back")
     lines[-1]["value"] = 5
