@@ -60,7 +60,12 @@ static void deliver(struct sim *sim, struct sim_node *node, void *context, uint6
         free(packet);
         return;
     }
-    if (is_cut(sim, conn) || !rk_list_is_empty(&conn->stalled)) {
+    bool is_last_words = packet->epoch != conn->epoch || conn->state != CONN_UP;
+    if (is_last_words && is_cut(sim, conn)) {
+        free(packet);
+        return;
+    }
+    if (!is_last_words && (is_cut(sim, conn) || !rk_list_is_empty(&conn->stalled))) {
         rk_list_push_back(&conn->stalled, &packet->link);
         return;
     }
@@ -153,6 +158,7 @@ static void connect_end(struct sim *sim, struct sim_node *node, void *context,
         conn_down(sim, conn);
         return;
     }
+    stalled_drop(conn);
     conn->state = CONN_UP;
     conn->epoch++;
     conn->receiver_from = conn->epoch;
