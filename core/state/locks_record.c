@@ -2,6 +2,7 @@
 #include "state/locks.h"
 
 #include "base/alloc.h"
+#include "state/snapshot.h"
 
 enum { FLAG_REENTRANT = 1, FLAG_UPGRADE = 2, FLAG_BULK = 4 };
 
@@ -23,7 +24,7 @@ static enum rk_status restore_lock(struct rk_machine *machine, struct rk_reader 
     struct rk_slice name = rk_read_blob(body);
     uint64_t limit = rk_read_varint(body);
     uint64_t fence = rk_read_varint(body);
-    bool is_closed = rk_read_u8(body) != 0;
+    bool is_closed = rk_record_flags(body, 1) != 0;
     uint64_t closed_until = is_closed ? rk_read_varint(body) : 0;
     if (body->is_failed || name.size == 0 || name.size > RK_NAME_MAX ||
         rk_lock_find(machine, name) != NULL)
@@ -220,8 +221,8 @@ static enum rk_status restore_wait(struct rk_machine *machine, struct rk_reader 
     pattern.home = rk_read_varint(body);
     pattern.since_ms = rk_read_varint(body);
     pattern.wait_ms = rk_read_varint(body);
-    pattern.priority = (int32_t)rk_read_zigzag(body);
-    uint8_t flags = rk_read_u8(body);
+    pattern.priority = rk_record_i32(body);
+    uint8_t flags = rk_record_flags(body, FLAG_REENTRANT | FLAG_UPGRADE | FLAG_BULK);
     pattern.terms.is_reentrant = (flags & FLAG_REENTRANT) != 0;
     pattern.is_upgrade = (flags & FLAG_UPGRADE) != 0;
     pattern.is_bulk = (flags & FLAG_BULK) != 0;

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/slot.h"
+#include "state/snapshot.h"
 
 #include <stdlib.h>
 
@@ -188,11 +189,11 @@ static enum rk_status message_restore(struct rk_machine *machine, struct rk_read
     fields.order = rk_read_varint(body);
     fields.published_ms = rk_read_varint(body);
     fields.expires_at = rk_read_varint(body);
-    fields.attempt = (uint32_t)rk_read_varint(body);
-    fields.deliveries = (uint32_t)rk_read_varint(body);
-    fields.failures = (uint32_t)rk_read_varint(body);
+    fields.attempt = rk_record_u32(body);
+    fields.deliveries = rk_record_u32(body);
+    fields.failures = rk_record_u32(body);
     fields.state = rk_read_u8(body);
-    fields.is_settled = rk_read_u8(body) != 0;
+    fields.is_settled = rk_record_flags(body, 1) != 0;
     fields.priority = rk_read_u8(body);
     fields.encoding = rk_read_u8(body);
     struct rk_slice parts[3];

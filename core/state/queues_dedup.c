@@ -153,6 +153,7 @@ enum rk_status rk_dedup_restored(struct rk_machine *machine, struct rk_dedup *de
 
     struct rk_message *message = holder_of(machine, dedup);
     if (message == NULL || message->unique != NULL) return RK_EPROTO;
+    if (rk_timer_is_armed(&dedup->object)) return RK_EPROTO; /* it goes with the message */
     message->unique = dedup;
     return RK_OK;
 }

@@ -232,7 +232,9 @@ enum rk_status rk_machine_restore(struct rk_machine *machine, struct rk_slice re
     uint64_t generation = rk_read_varint(&reader);
     uint8_t timer = rk_read_u8(&reader);
     uint64_t duration_ms = (timer & TIMER_ARMED) != 0 ? rk_read_varint(&reader) : 0;
-    if (reader.is_failed || timer > (TIMER_ARMED | TIMER_ABSOLUTE)) return RK_EPROTO;
+    if (reader.is_failed || timer == TIMER_ABSOLUTE ||
+        timer > (TIMER_ARMED | TIMER_ABSOLUTE))
+        return RK_EPROTO;
     if (kind >= RK_OBJECT_KIND_MAX || machine->classes[kind] == NULL)
         return RK_EUNSUPPORTED;
     if (id <= last_id(machine) || id > machine->object_id) return RK_EPROTO;

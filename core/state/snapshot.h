@@ -12,6 +12,30 @@ enum {
     RK_SNAPSHOT_SIDE_MAX = 256 << 20, /* bytes saved early; beyond it the snapshot fails */
 };
 
+/* Fields that are narrower than their encodings. What does not fit fails the reader: a
+ * record has one form, so that a restored machine has the hash of the saved one. */
+static inline uint32_t rk_record_u32(struct rk_reader *body)
+{
+    uint64_t value = rk_read_varint(body);
+    if (value > UINT32_MAX) body->is_failed = true;
+    return (uint32_t)value;
+}
+
+static inline int32_t rk_record_i32(struct rk_reader *body)
+{
+    int64_t value = rk_read_zigzag(body);
+    if (value < INT32_MIN || value > INT32_MAX) body->is_failed = true;
+    return (int32_t)value;
+}
+
+/* Flags of which only those in `known` may be set; a bool knows 1. */
+static inline uint8_t rk_record_flags(struct rk_reader *body, uint8_t known)
+{
+    uint8_t value = rk_read_u8(body);
+    if ((value & ~known) != 0) body->is_failed = true;
+    return value;
+}
+
 void rk_snapshot_init(struct rk_machine *machine);
 /* Before a change or removal: keeps the object's record as of begin, once, if the cursor
  * has not passed it. Failure ends the snapshot, not the apply. */

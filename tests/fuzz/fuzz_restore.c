@@ -4,7 +4,30 @@
  * Input: a byte for the group, then records, each a blob. */
 #include "fuzz_state.h"
 
+#include <stdio.h>
+
 enum { INDEX = 1000, TURNS = 8, TURN_MS = 1000000 };
+
+static void print_record(const char *what, struct rk_slice record)
+{
+    fprintf(stderr, "%s:", what);
+    for (size_t i = 0; i < record.size; i++)
+        fprintf(stderr, " %02x", record.data[i]);
+    fprintf(stderr, "\n");
+}
+
+static void print_difference(struct rk_slice saved, struct rk_slice records)
+{
+    struct rk_reader a, b;
+    rk_reader_init(&a, saved);
+    rk_reader_init(&b, records);
+    while (rk_reader_left(&a) > 0 || rk_reader_left(&b) > 0) {
+        struct rk_slice x = rk_read_blob(&a), y = rk_read_blob(&b);
+        if (rk_slice_is_equal(x, y)) continue;
+        print_record("saved", x);
+        print_record("input", y);
+    }
+}
 
 static void check_same(struct rk_machine *machine, uint32_t group, struct rk_slice records)
 {
@@ -12,6 +35,8 @@ static void check_same(struct rk_machine *machine, uint32_t group, struct rk_sli
     struct rk_buf saved;
     rk_buf_init(&saved);
     fuzz_machine_save(machine, &saved);
+    if (!rk_slice_is_equal(rk_buf_slice(&saved), records))
+        print_difference(rk_buf_slice(&saved), records);
     RK_ASSERT(rk_slice_is_equal(rk_buf_slice(&saved), records));
     RK_ASSERT(fuzz_machine_load(&twin, group, rk_buf_slice(&saved), INDEX) == RK_OK);
     RK_ASSERT(fuzz_machine_hash(twin) == fuzz_machine_hash(machine));
