@@ -128,6 +128,11 @@ uint64_t rk_raft_wanted_snapshot(const struct rk_raft *raft)
     return raft->role == RK_RAFT_LEADER ? raft->wanted_snapshot : 0;
 }
 
+uint64_t rk_raft_taken_snapshot(const struct rk_raft *raft)
+{
+    return raft->log.is_snapshot_handed ? 0 : raft->log.snapshot.index;
+}
+
 void rk_raft_status(const struct rk_raft *raft, struct rk_raft_status *out)
 {
     memset(out, 0, sizeof(*out));

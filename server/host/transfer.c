@@ -343,6 +343,7 @@ bool rk_group_receive_run(struct rk_group *group)
         return true;
     case RK_RECEIVE_RESTORING: restore_slice(group); return true;
     case RK_RECEIVE_STEPPED:
+        if (rk_raft_taken_snapshot(group->raft) == receive->id.index) return false;
         /* Raft had its say in the ready before: it did not want it. */
         if (rk_raft_has_ready(group->raft)) return true;
         ack(group, receive->from, receive->id, 0, ACK_FAILED);
