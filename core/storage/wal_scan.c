@@ -246,6 +246,13 @@ enum rk_status rk_wal_scan_chain(struct rk_wal_scan *scan, struct rk_storage_err
         goto out;
     }
     const struct rk_wal_scan_file *newest = &scan->files[to];
+    if (oldest > newest->head.sequence) {
+        status = rk_storage_fail(error, RK_ECORRUPT,
+                                 "%s: names segment %" PRIu64
+                                 " as the oldest needed, but is itself %" PRIu64,
+                                 newest->path, oldest, newest->head.sequence);
+        goto out;
+    }
     if (heads == 2 && scan->files[to + 1].head.sequence != newest->head.sequence + 1) {
         status = missing(scan, newest->head.sequence + 1, to + 1, error);
         goto out;

@@ -135,10 +135,12 @@ static void write_more(struct rk_wal *wal, struct rk_fs *fs, uint64_t *digest)
 {
     struct rk_wal_batch batch;
     struct rk_wal_recovered found;
+    struct rk_storage_error error;
     struct rk_slice node = RK_SLICE_LITERAL("another node's blob");
     rk_wal_batch_init(&batch);
     RK_ASSERT(rk_wal_batch_node(&batch, node) == RK_OK);
-    enum rk_status status = rk_wal_write(wal, &batch, NULL);
+    enum rk_status status = rk_wal_write(wal, &batch, &error);
+    if (status != RK_OK) fprintf(stderr, "%s: %s\n", rk_status_text(status), error.message);
     rk_wal_batch_fini(&batch);
     rk_wal_free(wal);
     RK_ASSERT(status == RK_OK);
