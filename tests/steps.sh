@@ -26,6 +26,7 @@ cluster    900   always
 sanitized  600   always
 long       3600  all
 slow       3600  all
+fuzz       14400 all
 redis      1800  all
 docker     1800  all
 EOT
@@ -105,6 +106,14 @@ step_sanitized() {
 }
 
 step_long() { run_ctest "$build" -L 'long'; }
+
+# Ten minutes a target; what it finds stays in build/test-clang/tests/fuzz/found.
+step_fuzz() {
+    configure "$clang" clang-14 -DRK_FUZZ=ON -DRK_BINDINGS=OFF
+    compile "$clang"
+    tests/fuzz/run --build "$clang/tests/fuzz" --seconds 600 --jobs "$jobs"
+}
+
 step_slow() { run_pytest tests/cluster -m slow; }
 step_redis() { run_pytest tests/redis; }
 step_docker() { run_pytest tests/docker; }

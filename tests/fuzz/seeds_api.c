@@ -241,8 +241,25 @@ static void seed_raft(void)
     rk_buf_fini(&out);
 }
 
+/* The names of all fields, bare and as JSON has them. */
+static void seed_dictionary(void)
+{
+    struct rk_buf out;
+    rk_buf_init(&out);
+    for (uint32_t field = 0; field < RK_FIELD_END; field++) {
+        const struct rk_field_info *info = rk_field_info((enum rk_field)field);
+        if (info == NULL) continue;
+        rk_buf_printf(&out, "\"%s\"\n\"\\\"%s\\\":\"\n", info->name, info->name);
+        for (uint32_t i = 0; info->words != NULL && info->words[i] != NULL; i++)
+            if (info->words[i][0] != '\0') rk_buf_printf(&out, "\"%s\"\n", info->words[i]);
+    }
+    seed_write("dictionary", "api", rk_buf_slice(&out));
+    rk_buf_fini(&out);
+}
+
 void seeds_of_api(void)
 {
+    seed_dictionary();
     for (uint32_t i = 0; i < seed_call_count; i++)
         seed_call(&seed_calls[i], i);
     seed_values();

@@ -74,6 +74,27 @@ static void seed_media(const char *name, const char *const headers[3], const cha
     rk_buf_fini(&out);
 }
 
+static void seed_settings(void)
+{
+    static const char *const names[] = {
+#define RK_TEXT(field, name, fallback, arg, help)           name,
+#define RK_UINT(field, name, fallback, min, max, arg, help) name,
+#define RK_SWITCH(field, name, fallback, help)              name,
+#define RK_CHOICE(field, name, fallback, words, help)       name,
+#include "rukund/settings.def"
+#undef RK_TEXT
+#undef RK_UINT
+#undef RK_SWITCH
+#undef RK_CHOICE
+    };
+    struct rk_buf out;
+    rk_buf_init(&out);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        rk_buf_printf(&out, "\"%s = \"\n", names[i]);
+    seed_write("dictionary", "config", rk_buf_slice(&out));
+    rk_buf_fini(&out);
+}
+
 void seeds_of_texts(void)
 {
     static const char *const json[] = {
@@ -82,6 +103,7 @@ void seeds_of_texts(void)
     static const char *const form[] = {"application/x-www-form-urlencoded", "",
                                        "application/problem+json"};
     static const char *const msgpack[] = {"application/x-msgpack", "", "text/html"};
+    seed_settings();
     seed_ids();
     seed_tables();
     seed_media("json", json, "{}");
