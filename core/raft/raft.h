@@ -399,8 +399,8 @@ void rk_raft_status(const struct rk_raft *raft, struct rk_raft_status *out);
 /* A follower needs a snapshot and the store's will not do, it is too old to know that
  * member: take one of at least this index. 0: nobody waits. */
 uint64_t rk_raft_wanted_snapshot(const struct rk_raft *raft);
-/* Index of a snapshot that was stepped and taken, and is not yet handed out in a ready: that
- * may have to wait for earlier appends. 0: none. */
+/* Index of a snapshot that was stepped and taken, and is not yet handed out in a ready:
+ * that may have to wait for earlier appends. 0: none. */
 uint64_t rk_raft_taken_snapshot(const struct rk_raft *raft);
 
 /* What an entry counts for in all byte limits: its data and its numbers. */

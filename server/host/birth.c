@@ -1,5 +1,7 @@
 #include "host/host_internal.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -379,6 +381,11 @@ static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t
         from->probe_disk = disk;
         memcpy(from->probe_cluster, wish, sizeof(wish));
         return;
+    }
+    if (RK_MUTANT(empty_disk_votes) && from->number != 0) {
+        from->disk = disk;
+        rk_buf_reset(&host->table);
+        table_encode(host, &host->table);
     }
     if (!names_agree(wish, host->cluster_name))
         snprintf(text, sizeof(text), "this is cluster %s, not %s", host->cluster_name,

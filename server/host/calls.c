@@ -1,5 +1,7 @@
 #include "host/host_internal.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -170,7 +172,10 @@ static void lead(struct rk_call *call)
     struct rk_host *host = group->host;
     struct rk_request request;
     if (call->op == RK_OP_SESSION_KEEPALIVE) {
-        rk_call_read(call);
+        if (RK_MUTANT(keepalive_unconfirmed))
+            rk_call_keepalive(call);
+        else
+            rk_call_read(call);
         return;
     }
     if (host->is_full && rk_op_info((enum rk_op)call->op)->grows) {

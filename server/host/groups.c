@@ -1,5 +1,7 @@
 #include "host/host_internal.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 
 /* Entries that raft keeps at hand for followers that keep up; for others the entry log
@@ -147,6 +149,8 @@ enum rk_status rk_group_open(struct rk_group *group, struct rk_wal_group *found,
     if (found != NULL) options.hard_state = found->hard;
     options.conf = group->conf;
     options.applied = group->mark_index;
+    if (RK_MUTANT(applied_twice) && group->mark_index >= rk_entry_log_first(group->log))
+        options.applied--;
     /* Files left by a snapshot that was not finished. */
     struct rk_snapshot_clean clean = {{group->id, group->mark_index, group->mark_term},
                                       false};
@@ -286,7 +290,8 @@ static void serve(struct rk_group *group)
     group->is_serving = true;
     group->is_dirty = true;
     rk_group_clock_lead(group);
-    rk_machine_lead(group->machine, rk_group_time(group));
+    if (!RK_MUTANT(leases_not_restarted))
+        rk_machine_lead(group->machine, rk_group_time(group));
     rk_host_birth_propose(group);
 }
 

@@ -543,6 +543,8 @@ void rk_member_home_lost(struct rk_host *host, struct rk_member *member);
 
 /* reads.c */
 void rk_call_read(struct rk_call *call);
+/* A quorum round that began after the keepalive came is confirmed: the session lives on. */
+void rk_call_keepalive(struct rk_call *call);
 void rk_call_read_start(struct rk_call *call, const struct rk_request *request);
 /* Answers at once from the local state if the request allows; false: it does not. */
 bool rk_group_read_now(struct rk_group *group, uint64_t number,

@@ -102,7 +102,7 @@ void rk_group_reads_start(struct rk_group *group)
     }
 }
 
-static void keepalive(struct rk_call *call)
+void rk_call_keepalive(struct rk_call *call)
 {
     struct rk_group *group = call->group;
     struct rk_host *host = group->host;
@@ -134,7 +134,7 @@ static void finish(struct rk_call *call)
     struct rk_request request;
     struct rk_reply reply;
     if (call->op == RK_OP_SESSION_KEEPALIVE) {
-        keepalive(call);
+        rk_call_keepalive(call);
         return;
     }
     if (call->is_probe) {

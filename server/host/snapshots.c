@@ -1,5 +1,7 @@
 #include "host/host_internal.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 
 /* Snapshots of groups, one a node at a time: records are taken from the machine in slices
@@ -339,7 +341,7 @@ enum rk_status rk_group_restore(struct rk_group *group, struct rk_machine **out,
             status = rk_group_record_fail(group, machine, record, id.index, status, error);
     }
     if (status == RK_OK) {
-        status = rk_machine_restore_finish(machine, id.index);
+        status = rk_machine_restore_finish(machine, id.index - RK_MUTANT(applied_twice));
         if (status == RK_EPROTO)
             status =
                 rk_storage_fail(error, RK_ECORRUPT,

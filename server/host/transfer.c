@@ -238,8 +238,7 @@ void rk_snapshot_chunk_receive(struct rk_host *host, struct rk_member *from,
     if (!is_same) {
         /* The file of one being finished is on another thread; raft is about to say
          * whether it installs one that it was given. */
-        if (receive->state == RK_RECEIVE_FINISHING ||
-            receive->state == RK_RECEIVE_STEPPED)
+        if (receive->state == RK_RECEIVE_FINISHING || receive->state == RK_RECEIVE_STEPPED)
             return;
         if (!receive_begin(group, from, chunk.id)) return;
     }
