@@ -231,49 +231,73 @@ static void add(struct sim_client *client, uint32_t key)
 
 /* --- reads --------------------------------------------------------------------------- */
 
-static void get_done(struct sim_client *client, struct sim_op *op, enum op_outcome outcome,
-                     const struct rk_reply *reply)
+static void read_check(struct sim_client *client, const struct sim_op *op, uint32_t at,
+                       const struct rk_entry_out *entry)
 {
     struct sim *sim = client->sim;
     char text[32] = "";
-    if (outcome != OP_ANSWERED || reply->status != RK_OK) return;
+    uint32_t place = op->place + at;
+    bool is_session = op->request.position.history != 0;
     sim->counts.reads++;
-    if (!reply->found) {
-        if (op->extra == 0) absent_check(client, op->place, op->floor, "a read");
+    if (!entry->found) {
+        if (!op->were_absent[at]) absent_check(client, place, op->floors[at], "a read");
         return;
     }
-    size_t size = reply->value.bytes.size;
-    memcpy(text, reply->value.bytes.data, size < 31 ? size : 31);
+    size_t size = entry->value.bytes.size;
+    memcpy(text, entry->value.bytes.data, size < 31 ? size : 31);
     uint64_t number = strtoull(text, NULL, 10);
-    if (number >= sim->caches->count || sim->caches->writes[number].key != op->place ||
+    if (number >= sim->caches->count || sim->caches->writes[number].key != place ||
         sim->caches->writes[number].is_delete ||
         sim->caches->writes[number].state == WRITE_FAILED)
         sim_fail(sim, "%s reads %s in k%u, which nobody put there", client->name, text,
-                 op->place);
-    if (reply->version < op->floor)
+                 place);
+    if (entry->version < op->floors[at])
         sim_fail(sim,
                  "%s reads version %" PRIu64 " of k%u, but %" PRIu64 " was there before%s",
-                 client->name, reply->version, op->place, op->floor,
-                 op->request.position.history != 0 ? " for its position" : "");
-    version_learn(sim, number, reply->version);
-    if (op->request.position.history == 0 ||
-        op->request.consistency == RK_CONSISTENCY_LINEARIZABLE)
-        raise_floor(sim, op->place, reply->version, false);
-    if (client->seen[op->place] < reply->version) client->seen[op->place] = reply->version;
+                 client->name, entry->version, place, op->floors[at],
+                 is_session ? " for its position" : "");
+    version_learn(sim, number, entry->version);
+    if (!is_session) raise_floor(sim, place, entry->version, false);
+    if (client->seen[place] < entry->version) client->seen[place] = entry->version;
 }
 
-static void get(struct sim_client *client, uint32_t key)
+static void get_done(struct sim_client *client, struct sim_op *op, enum op_outcome outcome,
+                     const struct rk_reply *reply)
+{
+    if (outcome != OP_ANSWERED || reply->status != RK_OK) return;
+    if (!op->request.is_bulk) {
+        const struct rk_entry_out entry = {
+            .found = reply->found, .value = reply->value, .version = reply->version};
+        read_check(client, op, 0, &entry);
+        return;
+    }
+    if (reply->entry_count != op->request.keys.count)
+        sim_fail(client->sim, "%u entries for %u keys", reply->entry_count,
+                 op->request.keys.count);
+    for (uint32_t i = 0; i < reply->entry_count; i++)
+        read_check(client, op, i, &reply->entries[i]);
+}
+
+static void get(struct sim_client *client, uint32_t key, uint32_t count)
 {
     struct sim *sim = client->sim;
     struct sim_op *op = op_new(client, RK_OP_CACHE_GET, get_done);
+    bool is_session = client->history != 0 && sim_chance(sim, 40);
     op->place = key;
-    op->floor = sim->caches->keys[key].floor;
-    op->extra = sim->caches->keys[key].is_absent;
-    op->request.key = op_text(op, "k%u", key);
-    if (client->history != 0 && sim_chance(sim, 40)) {
-        /* Only as new as what this client has seen. */
-        op->floor = client->seen[key];
-        op->extra = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct key *at = &sim->caches->keys[key + i];
+        op->keys[i] = op_text(op, "k%u", key + i);
+        /* With a position only as new as what this client has seen. */
+        op->floors[i] = is_session ? client->seen[key + i] : at->floor;
+        op->were_absent[i] = !is_session && at->is_absent;
+    }
+    op->request.key = count == 1 ? op->keys[0] : RK_SLICE_EMPTY;
+    if (count > 1) {
+        op->request.keys = (struct rk_strings){op->keys, count};
+        op->request.is_bulk = true;
+        RK_SET(&op->request, KEYS);
+    }
+    if (is_session) {
         op->request.position.history = client->history;
         op->request.position.items = op->positions;
         op->request.position.count = sim->config.groups + 1;
@@ -291,8 +315,10 @@ void caches_next(struct sim_client *client)
     struct sim *sim = client->sim;
     uint32_t key = (uint32_t)sim_below(sim, sim->config.keys);
     uint64_t pick = sim_below(sim, 100);
-    if (pick < 45)
-        get(client, key);
+    if (pick < 12)
+        get(client, 0, sim->config.keys);
+    else if (pick < 45)
+        get(client, key, 1);
     else if (pick < 65)
         put(client, key, false);
     else if (pick < 78)

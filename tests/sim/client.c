@@ -44,6 +44,9 @@ struct sim_op *op_new(struct sim_client *client, enum rk_op kind, op_done done)
     } else {
         RK_ASSERT(client->op == NULL);
         client->op = op;
+        op->is_anonymous = sim_chance(client->sim, 20);
+    }
+    if (!op->is_keepalive && !op->is_anonymous) {
         op->request.client = rk_slice_of_string(client->name);
         op->request.seq = ++client->seq;
         op->request.first_unanswered = client->seq;
@@ -115,7 +118,7 @@ static void again(struct sim *sim, struct sim_node *node, void *context, uint64_
     struct sim_op *op = context;
     (void)node;
     if (!op->is_over && op->attempt_count == number) {
-        if (sim->now_us > op->give_up_us)
+        if (sim->now_us > op->give_up_us || op->is_lost)
             op_over(op, OP_UNKNOWN, NULL);
         else
             attempt_begin(op);
@@ -152,6 +155,7 @@ static void timed_out(struct sim *sim, struct sim_node *node, void *context,
                 sim_after(sim, sim_between(sim, 50, 1000), at, drop_call, NULL, number);
             attempt->call = 0;
         }
+        op->is_lost = op->is_anonymous;
         again_after(op, sim_below(sim, 20000));
     }
     op_release(op);
@@ -231,6 +235,7 @@ void op_send(struct sim_op *op)
 
 static bool is_final(struct sim *sim, const struct sim_op *op, const struct rk_reply *reply)
 {
+    if (op->request.op == RK_OP_CLUSTER_TRANSFER) return true;
     switch (reply->status) {
     case RK_OK:
     case RK_EHELD:
@@ -248,6 +253,10 @@ static bool is_final(struct sim *sim, const struct sim_op *op, const struct rk_r
     case RK_EBUSY:
     case RK_EFULL:
     case RK_ENOTLEADER:
+        if (reply->outcome != RK_OUTCOME_NOT_DONE)
+            sim_fail(sim, "%s is answered with an unknown outcome",
+                     rk_status_text(reply->status));
+        return false;
     case RK_EUNKNOWN: return false;
     case RK_ERANGE:
         /* A position ahead of the log: only one that is not ours, or not yet. */
@@ -295,7 +304,8 @@ static void answered(struct sim *sim, struct sim_node *node, void *context, uint
         if (is_final(sim, op, &reply)) {
             if (reply.status == RK_OK) position_take(op->client, &reply);
             op_over(op, OP_ANSWERED, &reply);
-        } else if (reply.status == RK_EUNKNOWN && sim_chance(sim, 20) && !sim->is_healed) {
+        } else if (reply.status == RK_EUNKNOWN &&
+                   (op->is_anonymous || (sim_chance(sim, 20) && !sim->is_healed))) {
             op_over(op, OP_UNKNOWN, NULL);
         } else {
             again_after(op, sim_between(sim, 1000, 50000));
@@ -342,6 +352,7 @@ void sim_clients_node_ended(struct sim_node *node)
                 struct sim_attempt *attempt = &ops[k]->attempts[j];
                 if (attempt->call == 0 || attempt->node != node) continue;
                 attempt->call = 0;
+                ops[k]->is_lost = ops[k]->is_anonymous;
                 again_after(ops[k], sim_between(sim, 500, 20000));
             }
         }
@@ -349,6 +360,26 @@ void sim_clients_node_ended(struct sim_node *node)
 }
 
 /* --- what a client does -------------------------------------------------------------- */
+
+static void transferred(struct sim_client *client, struct sim_op *op,
+                        enum op_outcome outcome, const struct rk_reply *reply)
+{
+    (void)client;
+    (void)op;
+    (void)outcome;
+    (void)reply;
+}
+
+static void transfer(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    struct sim_op *op = op_new(client, RK_OP_CLUSTER_TRANSFER, transferred);
+    op->request.group_id = sim_below(sim, sim->config.groups + 1);
+    RK_SET(&op->request, GROUP_ID);
+    op->request.to = op_text(op, "n%u", 1 + (unsigned)sim_below(sim, sim->config.nodes));
+    RK_SET(&op->request, TO);
+    op_send(op);
+}
 
 static void next(struct sim *sim, struct sim_node *node, void *context, uint64_t number)
 {
@@ -365,7 +396,11 @@ static void next(struct sim *sim, struct sim_node *node, void *context, uint64_t
             next_after(client, 50000);
         return;
     }
-    uint64_t pick = sim_below(sim, 100);
+    uint64_t pick = sim_below(sim, 101);
+    if (pick == 100) {
+        transfer(client);
+        return;
+    }
     if (pick < 40 && locks_next(client)) return;
     if (pick < 70 && queues_next(client)) return;
     caches_next(client);

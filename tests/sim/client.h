@@ -27,6 +27,8 @@ struct sim_op {
     struct sim_client *client;
     uint32_t references;
     bool is_over, is_keepalive;
+    bool is_anonymous;    /* without client and seq: asked again only if surely not done */
+    bool is_lost;         /* anonymous, and nobody knows what became of it */
     bool was_asked_twice; /* or its connection was dropped: deliveries may go back */
     uint64_t start_us, give_up_us;
     uint32_t attempt_count; /* all ever made */
@@ -35,11 +37,14 @@ struct sim_op {
     struct rk_position_item positions[SIM_GROUPS_MAX];
     struct rk_resource_in resources[2];
     struct rk_message_in message;
-    char texts[6][CLIENT_TEXT_MAX]; /* what the request's slices point at */
+    char texts[8][CLIENT_TEXT_MAX]; /* what the request's slices point at */
     uint32_t text_count;
     op_done done;
     uint64_t number, floor, extra; /* the workload's */
     uint32_t place;
+    struct rk_slice keys[CLIENT_KEYS_MAX];
+    uint64_t floors[CLIENT_KEYS_MAX];
+    bool were_absent[CLIENT_KEYS_MAX];
 };
 
 struct sim_hold {
