@@ -136,6 +136,15 @@ class Run:
                        for groups in zip(*states))
 
         load.wait_until(applied, 20, "all nodes have applied the same")
+        keys = sorted({line["res"] for line in self.recorder.lines if line["type"] == "reg"})
+        for first in range(0, len(keys), 500):
+            some = {"keys": keys[first:first + 500], "consistency": "local"}
+            here, *others = ({entry["key"]: (entry.get("value"), entry.get("version"))
+                              for entry in node.post("/cache/get", some)["entries"]}
+                             for node in self.cluster)
+            for other in others:
+                wrong = [key for key in here if here[key] != other[key]]
+                assert not wrong, [(key, here[key], other[key]) for key in wrong[:5]]
 
     def __enter__(self):
         return self.start()
@@ -177,6 +186,40 @@ def kill_all(run):
     run.note("heal: start all")
     run.cluster.start()
     run.cluster.wait_ready()
+
+
+def kill_twice(run):
+    """The second time while it comes up: recovery has to stand being cut short."""
+    node = run.rng.choice(run.cluster.nodes)
+    for _ in range(2):
+        run.note(f"kill -9 {node.name}, again as it starts")
+        node.kill()
+        node.start()
+        run.sleep(0, 0.3)
+    node.kill()
+    run.note(f"heal: start {node.name}")
+    node.start()
+    run.cluster.wait_ready()
+
+
+def stop_one(run):
+    """A planned restart: it hands over what it leads and ends well."""
+    node = run.rng.choice(run.cluster.nodes)
+    run.note(f"SIGTERM {node.name}")
+    code = node.stop()
+    assert code == 0, f"{node.name} ended with {code}\n{node.log_text()[-2000:]}"
+    run.sleep(0.2, 0.8)
+    run.note(f"heal: start {node.name}")
+    node.start()
+    run.cluster.wait_ready()
+
+
+def hand_over(run):
+    """Leaderships go where they are wanted, twice in quick succession."""
+    for node in run.rng.sample(run.cluster.nodes, 2):
+        run.note(f"transfer to {node.name}")
+        node.post("/cluster/transfer", {"to": node.name})
+        run.sleep(0.2, 0.6)
 
 
 def pause(run, node, least=1.5, most=3.0):

@@ -34,6 +34,12 @@ def test_kill_one(fresh):
         run.repeat(8, faults.kill_leader, faults.kill_one).finish(faults=2)
 
 
+def test_restart(fresh):
+    """Planned restarts and transfers, and a node that is killed as it starts."""
+    with faults.Run(fresh().wait_ready(), SEED) as run:
+        run.repeat(8, faults.stop_one, faults.hand_over, faults.kill_twice).finish(faults=4)
+
+
 def test_kill_all(fresh):
     with faults.Run(fresh().wait_ready(), SEED) as run:
         run.repeat(10, faults.kill_all).finish(faults=3)
@@ -55,8 +61,9 @@ def test_cut(net):
 @pytest.mark.parametrize("way", [
     (faults.kill_one, faults.kill_leader), (faults.kill_all,),
     (faults.pause_leader, faults.pause_one, faults.pause_majority),
+    (faults.stop_one, faults.hand_over, faults.kill_twice),
     (faults.kill_leader, faults.pause_leader, faults.kill_all, faults.pause_majority)],
-    ids=["kill", "all", "pause", "mixed"])
+    ids=["kill", "all", "pause", "restart", "mixed"])
 def test_long(fresh, way):
     with faults.Run(fresh().wait_ready(), SEED) as run:
         run.repeat(LONG, *way).finish(faults=8)
@@ -67,8 +74,8 @@ def test_long_small_snapshots(fresh):
     """Snapshots all the time, so that restarts and slow peers go through them."""
     cluster = fresh(flags=["--snapshot-bytes", "65536"]).wait_ready()
     with faults.Run(cluster, SEED) as run:
-        run.repeat(LONG, faults.kill_one, faults.pause_one, faults.kill_all,
-                   faults.pause_leader).finish(faults=8)
+        run.repeat(LONG, faults.kill_one, faults.pause_one, faults.kill_all, faults.hand_over,
+                   faults.pause_leader, faults.kill_twice).finish(faults=8)
 
 
 @pytest.mark.slow
