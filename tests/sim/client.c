@@ -12,6 +12,10 @@ struct answer {
     struct sim_op *op;
     uint64_t call;
     struct rk_buf bytes;
+    /* The position goes beside the reply, as in the answers of rukund. */
+    uint64_t history;
+    struct rk_position_item positions[SIM_GROUPS_MAX];
+    uint32_t position_count;
 };
 
 static void next_after(struct sim_client *client, uint64_t delay_us);
@@ -268,15 +272,29 @@ static bool is_final(struct sim *sim, const struct sim_op *op, const struct rk_r
              op->client->name, rk_status_text(reply->status), reply->text);
 }
 
-static void position_take(struct sim_client *client, const struct rk_reply *reply)
+static void position_keep(struct answer *answer, const struct rk_reply *reply)
 {
-    if (reply->position_history == 0) return;
-    if (client->history != 0 && client->history != reply->position_history)
+    struct rk_position_item one;
+    struct rk_position position = rk_reply_position(reply, &one);
+    answer->history = position.history;
+    RK_ASSERT(position.count <= SIM_GROUPS_MAX);
+    answer->position_count = position.count;
+    for (uint32_t i = 0; i < position.count; i++)
+        answer->positions[i] = position.items[i];
+}
+
+static void position_take(struct sim_client *client, const struct answer *answer)
+{
+    if (answer->history == 0) return;
+    if (client->history != 0 && client->history != answer->history)
         sim_fail(client->sim, "the history changed");
-    client->history = reply->position_history;
-    RK_ASSERT(reply->position_group < SIM_GROUPS_MAX);
-    if (client->positions[reply->position_group] < reply->position_index)
-        client->positions[reply->position_group] = reply->position_index;
+    client->history = answer->history;
+    for (uint32_t i = 0; i < answer->position_count; i++) {
+        const struct rk_position_item *item = &answer->positions[i];
+        RK_ASSERT(item->group < SIM_GROUPS_MAX);
+        if (client->positions[item->group] < item->index)
+            client->positions[item->group] = item->index;
+    }
 }
 
 static void answer_free(void *context)
@@ -302,7 +320,7 @@ static void answered(struct sim *sim, struct sim_node *node, void *context, uint
             sim_fail(sim, "an answer can not be read");
         attempt->call = 0;
         if (is_final(sim, op, &reply)) {
-            if (reply.status == RK_OK) position_take(op->client, &reply);
+            if (reply.status == RK_OK) position_take(op->client, answer);
             op_over(op, OP_ANSWERED, &reply);
         } else if (reply.status == RK_EUNKNOWN &&
                    (op->is_anonymous || (sim_chance(sim, 20) && !sim->is_healed))) {
@@ -337,6 +355,7 @@ void sim_clients_reply(struct sim_node *node, uint64_t call, const struct rk_rep
     answer->call = call;
     rk_buf_init(&answer->bytes);
     rk_reply_encode(&answer->bytes, reply);
+    position_keep(answer, reply);
     sim_world_after(sim, sim_between(sim, 50, 1000), NULL, answered, answer, 0)->drop =
         answer_free;
 }

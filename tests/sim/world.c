@@ -365,6 +365,10 @@ void sim_node_kill(struct sim_node *node, enum rk_memfs_crash_mode mode, bool is
     backlog_drop(node);
     sim_net_ended(node, is_silent);
     sim_clients_node_ended(node);
+    if (!sim->is_healed) return;
+    /* The last of what had begun before: it comes again at once. */
+    sim->healed_us = sim->now_us;
+    sim_world_after(sim, 1000, node, restart, NULL, node->life);
 }
 
 void sim_node_pause(struct sim_node *node)
@@ -524,8 +528,10 @@ static void states_print(struct sim *sim)
 
 static void settle(struct sim *sim, uint64_t limit_ms, const char *when)
 {
-    uint64_t end_us = sim->now_us + 1000 * limit_ms;
+    uint64_t began_us = sim->now_us;
     while (!sim_is_settled(sim)) {
+        uint64_t end_us =
+            (sim->healed_us > began_us ? sim->healed_us : began_us) + 1000 * limit_ms;
         if (sim->now_us >= end_us) states_print(sim);
         if (sim->now_us >= end_us)
             sim_fail(sim, "no confirmed leader of every group %u ms after %s",
