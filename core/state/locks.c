@@ -182,8 +182,13 @@ static enum rk_status upgrade(struct rk_machine *machine, struct rk_apply *apply
                               const struct acquire *acquire, struct rk_hold *own)
 {
     struct rk_lock *lock = own->lock;
-    if (lock->hold_count == 1)
-        return rk_grant_upgrade(machine, apply, own, &acquire->terms, apply->reply);
+    if (lock->hold_count == 1) {
+        /* The same may wait already, as for the end of another's min_hold. */
+        enum rk_status status =
+            rk_grant_upgrade(machine, apply, own, &acquire->terms, apply->reply);
+        if (status != RK_OK) return status;
+        return rk_waits_finish_covered(machine, apply, acquire->owner);
+    }
     struct rk_list *head = rk_list_first(&lock->places);
     struct rk_wait *first = head != NULL ? rk_place_at(head)->wait : NULL;
     if (first != NULL && first->is_upgrade && first->owner != own->grant->owner &&

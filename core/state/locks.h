@@ -203,6 +203,11 @@ RK_MUST_CHECK enum rk_status rk_grant_upgrade(struct rk_machine *machine,
                                               struct rk_apply *apply, struct rk_hold *hold,
                                               const struct rk_terms *terms,
                                               struct rk_reply *reply);
+/* Answers those waits of the owner that one of its grants covers. After each upgrade: an
+ * earlier request for the same would otherwise be granted on top of it. */
+RK_MUST_CHECK enum rk_status rk_waits_finish_covered(struct rk_machine *machine,
+                                                     struct rk_apply *apply,
+                                                     struct rk_owner *owner);
 /* Starts the lease anew; *lease_ms: how long it is now. */
 RK_MUST_CHECK enum rk_status rk_grant_renew(struct rk_machine *machine,
                                             struct rk_apply *apply, struct rk_grant *grant,

@@ -242,7 +242,6 @@ static void begin_reply(struct rk_reply *reply, const struct rk_wait *wait)
     reply->is_bulk = wait->is_bulk;
 }
 
-/* What one grant of the owner covers needs no further wait of that owner. */
 static struct rk_grant *grant_covering(const struct rk_machine *machine,
                                        const struct rk_wait *wait)
 {
@@ -257,8 +256,8 @@ static struct rk_grant *grant_covering(const struct rk_machine *machine,
     return grant;
 }
 
-static enum rk_status finish_covered(struct rk_machine *machine, struct rk_apply *apply,
-                                     struct rk_owner *owner)
+enum rk_status rk_waits_finish_covered(struct rk_machine *machine, struct rk_apply *apply,
+                                       struct rk_owner *owner)
 {
     rk_list_each_safe (link, &owner->waits) {
         struct rk_wait *wait = RK_CONTAINER(link, struct rk_wait, owner_link);
@@ -294,7 +293,7 @@ static enum rk_status grant_wait(struct rk_machine *machine, struct rk_apply *ap
                                     &wait->terms, &reply);
     if (status == RK_OK) status = rk_wait_finish(machine, apply, wait, &reply);
     if (status == RK_OK && !rk_list_is_empty(&owner->waits))
-        status = finish_covered(machine, apply, owner);
+        status = rk_waits_finish_covered(machine, apply, owner);
     rk_owner_put(machine, owner);
     return status;
 }

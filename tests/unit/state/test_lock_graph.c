@@ -213,6 +213,31 @@ static void test_upgrade_waits_at_the_head(void **state)
     world_close(world);
 }
 
+/* The other shared holder left early, which closed the lock; asking again needs no waiting
+ * for that. What waited is answered too, and the end of the closing grants nothing twice.
+ */
+static void test_upgrade_answers_an_earlier_one(void **state)
+{
+    (void)state;
+    struct world *world = world_open();
+    take(world, "r", "alice", RK_MODE_SHARED);
+    struct rk_request request = ask_acquire("r", "bob", RK_MODE_SHARED, 0);
+    request.min_hold_ms = 5000;
+    assert_true(world_call(world, "bob", &request)->granted);
+    uint64_t alice = want(world, "r", "alice", RK_MODE_EXCLUSIVE, 0);
+    assert_int_equal(release(world, "r", "bob"), RK_OK);
+    assert_true(told(world, "alice", alice)->is_pending); /* closed */
+    take(world, "r", "alice", RK_MODE_EXCLUSIVE);
+    assert_true(told(world, "alice", alice)->reply.granted);
+    world_pass(world, 6000);
+    struct rk_request info = ask_named(RK_OP_LOCK_INFO, "r", NULL, 0);
+    struct rk_reply reply = world_query(world, &info);
+    assert_int_equal(reply.holder_count, 1);
+    assert_int_equal(reply.waiter_count, 0);
+    assert_int_equal(release(world, "r", "alice"), RK_OK);
+    world_close(world);
+}
+
 static void test_several_locks_all_or_nothing(void **state)
 {
     (void)state;
@@ -340,6 +365,7 @@ int main(void)
         cmocka_unit_test(test_no_false_alarm),
         cmocka_unit_test(test_upgrade_of_the_only_holder),
         cmocka_unit_test(test_upgrade_waits_at_the_head),
+        cmocka_unit_test(test_upgrade_answers_an_earlier_one),
         cmocka_unit_test(test_several_locks_all_or_nothing),
         cmocka_unit_test(test_several_locks_repeat_and_overlap),
         cmocka_unit_test(test_one_grant_serves_the_owners_other_waits),
