@@ -343,7 +343,11 @@ enum rk_status rk_request_decode(struct rk_request *out, struct rk_slice bytes,
     out->present = fields & ~defaulted;
     for (uint64_t left = fields; left != 0 && !reader.is_failed; left &= left - 1) {
         enum rk_field field = (enum rk_field)__builtin_ctzll(left);
-        if (!take_field(&reader, rk_field_info(field), out, arena)) return RK_ENOMEM;
+        const struct rk_field_info *field_info = rk_field_info(field);
+        if (!take_field(&reader, field_info, out, arena)) return RK_ENOMEM;
+        /* What was not given and has no value either is not written. */
+        if ((defaulted >> field & 1) != 0 && !rk_field_is_valued(field_info, out))
+            reader.is_failed = true;
     }
     enum rk_status status = rk_reader_check(&reader, true);
     if (status == RK_OK) restore_single(out);
