@@ -66,11 +66,12 @@ step_asan() {
     run_ctest "$asan" -LE 'long|bench|fuzz'
 }
 
-# The other compiler's warnings, and its fuzzer: each target for a few seconds.
+# The other compiler's warnings, the units as it orders things, and its fuzzer: each target
+# for a few seconds.
 step_clang() {
     configure "$clang" clang-14 -DRK_FUZZ=ON -DRK_BINDINGS=OFF
     compile "$clang"
-    [[ ! -d tests/fuzz || ! -e tests/fuzz/CMakeLists.txt ]] || run_ctest "$clang" -L fuzz
+    run_ctest "$clang" -LE 'long|bench|sim'
 }
 
 # Tests with the label `threads`, and the programs that have threads.
