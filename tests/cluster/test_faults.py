@@ -7,7 +7,6 @@ import os
 import pytest
 
 import faults
-from rukun_cluster import Cluster
 
 SEED = int(os.environ.get("RUKUN_SEED", "1"))
 LONG = float(os.environ.get("RUKUN_SECONDS", "120"))
@@ -103,4 +102,3 @@ def test_the_fixture_cleans_up():
     assert all(space in faults.command("ip", "netns", "list").stdout for space in spaces)
     cluster.close()
     assert not any(space in faults.command("ip", "netns", "list").stdout for space in spaces)
-    assert Cluster is not faults.NetCluster
