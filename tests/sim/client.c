@@ -350,6 +350,8 @@ void sim_clients_reply(struct sim_node *node, uint64_t call, const struct rk_rep
     struct sim_op *op = op_of(sim, call);
     sim_trace(sim, call * 64 + (uint64_t)(int64_t)reply->status);
     if (op == NULL) return;
+    if (reply->status == RK_OK && rk_op_info(reply->op)->is_write)
+        sim_armed_check(node, ARMED_REPLY, 60);
     struct answer *answer = sim_alloc(1, sizeof(*answer));
     answer->op = op_retain(op);
     answer->call = call;

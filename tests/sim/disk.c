@@ -11,13 +11,13 @@ static void armed_death(struct sim *sim, struct sim_node *node, void *context,
     (void)number;
     sim_node_kill(node,
                   sim_chance(sim, 50) ? RK_MEMFS_CRASH_LOSE_ALL : RK_MEMFS_CRASH_RANDOM,
-                  sim_chance(sim, 30));
+                  sim_chance(sim, 60));
 }
 
-static void armed_check(struct sim_node *node, enum sim_armed armed, uint64_t most_us)
+void sim_armed_check(struct sim_node *node, enum sim_armed armed, uint64_t most_us)
 {
     struct sim *sim = node->sim;
-    if (node->armed != armed) return;
+    if (node->armed != armed || (armed != ARMED_VOTE && sim_chance(sim, 50))) return;
     node->armed = ARMED_NONE;
     sim_after(sim, sim_below(sim, most_us), node, armed_death, NULL, 0);
 }
@@ -83,7 +83,7 @@ void sim_disk_write(struct sim_node *node, struct rk_wal *wal, struct rk_wal_bat
     sim_check_given(node);
     uint64_t delay = sim_between(sim, node->disk_min_us, node->disk_max_us);
     sim_after(sim, delay, node, write_now, NULL, 0);
-    armed_check(node, ARMED_WRITE, delay + 100);
+    sim_armed_check(node, ARMED_WRITE, delay + 100);
 }
 
 static void work_done(struct sim *sim, struct sim_node *node, void *context,
@@ -96,7 +96,7 @@ static void work_done(struct sim *sim, struct sim_node *node, void *context,
     node->work = NULL;
     rk_host_work_run(work);
     rk_host_work_done(node->host);
-    armed_check(node, ARMED_WORK, 3000);
+    sim_armed_check(node, ARMED_WORK, 3000);
 }
 
 void sim_disk_work(struct sim_node *node, struct rk_host_work *work)

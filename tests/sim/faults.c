@@ -19,9 +19,10 @@ enum fault {
     FAULT_WALL,     /* a wall clock jumps */
     FAULT_STOP,     /* asked to stop, comes again */
     FAULT_ARMED,    /* dies of what it does next */
-    FAULT_FULL,     /* refuses what grows */
-    FAULT_WIPE,     /* comes back with another disk: out for good */
-    FAULT_FLIP,     /* a bit flips while the node is down: out for good, or unharmed */
+    FAULT_DEPOSE, /* a leader alone with a stuck disk: what it writes is not the others' */
+    FAULT_FULL,   /* refuses what grows */
+    FAULT_WIPE,   /* comes back with another disk: out for good */
+    FAULT_FLIP,   /* a bit flips while the node is down: out for good, or unharmed */
     FAULT_COUNT
 };
 
@@ -149,6 +150,18 @@ static void partition(struct sim *sim)
     for (uint32_t from = 0; from < sim->config.nodes; from++)
         for (uint32_t to = 0; to < sim->config.nodes; to++)
             if ((side >> from & 1) != (side >> to & 1)) cut_for(sim, from, to, us);
+}
+
+static void depose(struct sim *sim)
+{
+    struct sim_node *node = sim_some_leader(sim);
+    uint64_t us = sim_between(sim, election_us(sim), 3 * election_us(sim));
+    sim_say(sim, "%s is alone, and its disk is stuck", node->name);
+    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+        cut_for(sim, i, node->at, us);
+        cut_for(sim, node->at, i, us);
+    }
+    node->disk_stuck_until_us = sim->now_us + us + sim_below(sim, 2 * election_us(sim));
 }
 
 static void one_way(struct sim *sim)
@@ -327,6 +340,7 @@ static void inflict(struct sim *sim, enum fault fault)
     case FAULT_WALL: wall_jump(sim, node); break;
     case FAULT_STOP: stop(sim, node); break;
     case FAULT_ARMED: arm(sim, node); break;
+    case FAULT_DEPOSE: depose(sim); break;
     case FAULT_FULL: full(sim, node); break;
     case FAULT_WIPE: wipe(sim, node); break;
     case FAULT_FLIP: flip(sim, node); break;

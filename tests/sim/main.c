@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SEED_SECONDS = 120 };
+enum { SEED_SECONDS = 300 };
 
 struct options {
     uint64_t from, to;
@@ -19,16 +19,17 @@ struct options {
 };
 
 static const struct sim *running; /* for the signal handler */
-static char command[64];
+static struct sim_config given;   /* on the command line */
 
 static void place_print(const struct sim *sim)
 {
-    (void)snprintf(command, sizeof(command), "--nodes %u --time %u", sim->config.nodes,
-                   (unsigned)sim->config.run_ms);
     fprintf(stderr, "sim: seed %" PRIu64 ", step %" PRIu64 ", time %" PRIu64 ".%06u s\n",
             sim->seed, sim->counts.steps, sim->now_us / 1000000,
             (unsigned)(sim->now_us % 1000000));
-    fprintf(stderr, "sim: again with: sim --seed %" PRIu64 " --verbose\n", sim->seed);
+    fprintf(stderr, "sim: again with: sim --seed %" PRIu64 " --verbose", sim->seed);
+    if (given.nodes != 0) fprintf(stderr, " --nodes %u", given.nodes);
+    if (given.run_ms != 0) fprintf(stderr, " --time %" PRIu64, given.run_ms);
+    fprintf(stderr, "\n");
 }
 
 void sim_fail(const struct sim *sim, const char *format, ...)
@@ -73,18 +74,16 @@ static uint64_t seed_run(uint64_t seed, const struct options *options,
     running = sim;
     (void)alarm(SEED_SECONDS);
     sim_run(sim);
-    uint64_t trace = sim->trace;
-    const uint64_t *from = (const uint64_t *)(const void *)&sim->counts;
     running = NULL;
+    uint64_t trace = sim->trace;
     if (options->is_verbose)
         printf("seed %" PRIu64 " ends with trace %016" PRIx64 "\n", seed, trace);
-    struct sim_counts copy = sim->counts;
-    sim_free(sim);
-    (void)from;
+    /* The counts are all numbers of one kind. */
     uint64_t *sum = (uint64_t *)(void *)counts;
-    const uint64_t *one = (const uint64_t *)(const void *)&copy;
-    for (size_t i = 0; i < sizeof(copy) / sizeof(*sum); i++)
+    const uint64_t *one = (const uint64_t *)(const void *)&sim->counts;
+    for (size_t i = 0; i < sizeof(*counts) / sizeof(*sum); i++)
         sum[i] += one[i];
+    sim_free(sim);
     return trace;
 }
 
@@ -179,6 +178,7 @@ int main(int count, char **arguments)
     struct sim_counts counts = {0};
     uint64_t failed = 0;
     options_parse(&options, count, arguments);
+    given = options.fixed;
     (void)signal(SIGABRT, on_signal);
     (void)signal(SIGALRM, on_signal);
     for (uint64_t seed = options.from; seed <= options.to; seed++) {

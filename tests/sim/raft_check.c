@@ -165,26 +165,6 @@ static void ack_seen(struct sim_node *node, uint32_t id,
                  node->name, id, index, term);
 }
 
-static void kill_armed(struct sim *sim, struct sim_node *node, void *context,
-                       uint64_t number)
-{
-    (void)context;
-    (void)number;
-    sim_node_kill(node,
-                  sim_chance(sim, 60) ? RK_MEMFS_CRASH_LOSE_ALL : RK_MEMFS_CRASH_RANDOM,
-                  sim_chance(sim, 30));
-    /* Restarted by who armed it, or at the end. */
-}
-
-static void armed_check(struct sim_node *node, enum sim_armed armed)
-{
-    struct sim *sim = node->sim;
-    if (node->armed != armed || sim_chance(sim, 50)) return;
-    node->armed = ARMED_NONE;
-    sim_say(sim, "%s will die of what it said", node->name);
-    sim_after(sim, sim_below(sim, 800), node, kill_armed, NULL, 0);
-}
-
 static void message_seen(struct sim_node *node, uint32_t id,
                          const struct rk_raft_message *message)
 {
@@ -194,7 +174,7 @@ static void message_seen(struct sim_node *node, uint32_t id,
     case RK_RAFT_MSG_VOTE_RESP:
         if (message->reject) break;
         vote_seen(node, id, message->term, message->to);
-        armed_check(node, ARMED_VOTE);
+        sim_armed_check(node, ARMED_VOTE, 800);
         break;
     case RK_RAFT_MSG_APP:
     case RK_RAFT_MSG_HEARTBEAT:
@@ -202,12 +182,12 @@ static void message_seen(struct sim_node *node, uint32_t id,
     case RK_RAFT_MSG_TIMEOUT_NOW:
         leader_seen(sim, id, message->term, number);
         vote_seen(node, id, message->term, number);
-        if (message->entry_count > 0) armed_check(node, ARMED_APPEND);
+        if (message->entry_count > 0) sim_armed_check(node, ARMED_APPEND, 800);
         break;
     case RK_RAFT_MSG_APP_RESP:
         if (message->reject) break;
         ack_seen(node, id, message);
-        armed_check(node, ARMED_ACK);
+        sim_armed_check(node, ARMED_ACK, 800);
         break;
     default: break;
     }

@@ -74,19 +74,21 @@ struct sim_group_view { /* of one node */
     uint64_t voted_term, voted_for; /* as said on the wire */
 };
 
-enum sim_armed { /* the node dies right after it did this */
-                 ARMED_NONE,
-                 ARMED_VOTE,
-                 ARMED_ACK,
-                 ARMED_APPEND,
-                 ARMED_WRITE,
-                 ARMED_WORK,
+/* The node dies right after it did this. */
+enum sim_armed {
+    ARMED_NONE,
+    ARMED_VOTE,
+    ARMED_ACK,
+    ARMED_APPEND,
+    ARMED_REPLY,
+    ARMED_WRITE,
+    ARMED_WORK,
 };
 
 struct sim_node {
     struct sim *sim;
     uint32_t at;
-    char name[8];
+    char name[16];
     struct rk_memfs *disk;
     struct rk_host *host; /* NULL: down */
     uint64_t life;        /* raised at each start and each end */
@@ -236,6 +238,8 @@ void sim_net_cut(struct sim *sim, uint32_t from, uint32_t to, bool is_cut);
 void sim_net_reset(struct sim *sim, struct sim_conn *conn, uint64_t after_us);
 
 /* disk.c */
+/* Dies within most_us if it was armed for this. */
+void sim_armed_check(struct sim_node *node, enum sim_armed armed, uint64_t most_us);
 void sim_disk_write(struct sim_node *node, struct rk_wal *wal, struct rk_wal_batch *batch);
 void sim_disk_work(struct sim_node *node, struct rk_host_work *work);
 /* Decides what the batch and the work under way leave behind; before the host is closed. */
