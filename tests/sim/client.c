@@ -407,7 +407,7 @@ static void next(struct sim *sim, struct sim_node *node, void *context, uint64_t
     struct sim_client *client = context;
     (void)node;
     (void)number;
-    if (client->op != NULL) return;
+    if (client->op != NULL || sim->is_ending) return;
     if (locks_go_on(client) || queues_go_on(client)) return;
     if (sim->is_draining) {
         if (queues_drain(client)) return;
@@ -496,6 +496,11 @@ void sim_clients_end(struct sim *sim)
                      sim->clients[i].op == NULL
                          ? "idle"
                          : rk_op_info(sim->clients[i].op->request.op)->name);
+}
+
+void sim_clients_left(struct sim *sim)
+{
+    locks_left(sim);
 }
 
 void sim_clients_state(struct sim_node *node)

@@ -98,6 +98,7 @@ bool locks_next(struct sim_client *client);
 bool locks_go_on(struct sim_client *client); /* with what is held */
 void locks_keepalive(struct sim_client *client);
 void locks_state(struct sim_node *node);
+void locks_left(struct sim *sim);
 
 void queues_init(struct sim *sim);
 void queues_free(struct sim *sim);

@@ -220,7 +220,7 @@ static void kept_alive(struct sim_client *client, struct sim_op *op,
 void locks_keepalive(struct sim_client *client)
 {
     struct sim *sim = client->sim;
-    if (client->session.id[0] == '\0') return;
+    if (client->session.id[0] == '\0' || sim->is_ending) return;
     if (client->session.until_us < sim->now_us && sim_chance(sim, 30)) {
         forget(client);
         return;
@@ -231,26 +231,57 @@ void locks_keepalive(struct sim_client *client)
     op_send(op);
 }
 
+static bool list(struct sim_node *node, enum rk_op op, struct rk_arena *arena,
+                 struct rk_reply *reply)
+{
+    struct rk_request request;
+    struct rk_machine *machine = node->host->groups[0]->machine;
+    rk_request_init(&request, op);
+    memset(reply, 0, sizeof(*reply));
+    return rk_request_check(&request, NULL) == RK_OK &&
+           rk_machine_query(machine, &request, rk_machine_time(machine), arena, reply) ==
+               RK_OK &&
+           reply->after.size == 0;
+}
+
 void locks_state(struct sim_node *node)
 {
     struct sim *sim = node->sim;
-    struct rk_request request;
     struct rk_reply reply;
     struct rk_arena arena;
-    rk_request_init(&request, RK_OP_SESSION_LIST);
-    if (rk_request_check(&request, NULL) != RK_OK) return;
     rk_arena_init(&arena);
-    memset(&reply, 0, sizeof(reply));
-    struct rk_machine *machine = node->host->groups[0]->machine;
-    enum rk_status status =
-        rk_machine_query(machine, &request, rk_machine_time(machine), &arena, &reply);
-    for (uint32_t i = 0; status == RK_OK && i < sim->config.clients; i++) {
+    bool is_listed = list(node, RK_OP_SESSION_LIST, &arena, &reply);
+    for (uint32_t i = 0; is_listed && i < sim->config.clients; i++) {
         struct sim_session *session = &sim->clients[i].session;
         bool is_there = session->id[0] == '\0' || session->gone_us != 0;
         for (uint32_t k = 0; !is_there && k < reply.listed_count; k++)
             is_there =
                 rk_slice_is_equal(reply.listed[k].name, rk_slice_of_string(session->id));
-        if (!is_there && reply.after.size == 0) session->gone_us = sim->now_us;
+        if (!is_there) session->gone_us = sim->now_us;
+    }
+    rk_arena_fini(&arena);
+}
+
+void locks_left(struct sim *sim)
+{
+    struct rk_reply reply;
+    struct rk_arena arena;
+    rk_arena_init(&arena);
+    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+        if (sim->nodes[i].is_out) continue;
+        if (list(&sim->nodes[i], RK_OP_SESSION_LIST, &arena, &reply) &&
+            reply.listed_count > 0)
+            sim_fail(sim, "session %.*s outlives its client",
+                     (int)reply.listed[0].name.size,
+                     (const char *)reply.listed[0].name.data);
+        if (!list(&sim->nodes[i], RK_OP_LOCK_LIST, &arena, &reply)) continue;
+        for (uint32_t k = 0; k < reply.listed_count; k++)
+            if (reply.listed[k].holder_count + reply.listed[k].waiter_count > 0)
+                sim_fail(sim, "lock %.*s has %u holders and %u waiters without a client",
+                         (int)reply.listed[k].name.size,
+                         (const char *)reply.listed[k].name.data,
+                         (unsigned)reply.listed[k].holder_count,
+                         (unsigned)reply.listed[k].waiter_count);
     }
     rk_arena_fini(&arena);
 }

@@ -162,7 +162,7 @@ struct sim {
     struct sim_config config;
     struct rk_random random;
     uint64_t now_us, orders, trace;
-    bool is_verbose, is_healed, is_draining;
+    bool is_verbose, is_healed, is_draining, is_ending;
     uint64_t healed_us;
     struct rk_heap events;
     struct sim_node nodes[SIM_NODES_MAX];
@@ -267,6 +267,8 @@ void sim_clients_node_ended(struct sim_node *node);
 bool sim_clients_are_done(struct sim *sim);
 /* What must have come true by now: fails if it has not. */
 void sim_clients_end(struct sim *sim);
+/* No client has said anything for long: nothing may be held or waited for. */
+void sim_clients_left(struct sim *sim);
 /* The state of group 0 went on, and this node is the first to show it. */
 void sim_clients_state(struct sim_node *node);
 #endif

@@ -581,6 +581,9 @@ void sim_run(struct sim *sim)
         run_until(sim, sim->now_us + 50000);
     }
     sim_clients_end(sim);
+    /* Longer than any lease, session, wait, and what a new leader adds. */
+    sim->is_ending = true;
+    run_until(sim, sim->now_us + 12000000);
     end_us = sim->now_us + 10000 * (uint64_t)config->election_ms;
     while (!is_level(sim)) {
         if (sim->now_us > end_us) states_print(sim);
@@ -588,4 +591,5 @@ void sim_run(struct sim *sim)
         run_until(sim, sim->now_us + 1000);
     }
     sim_check_end(sim);
+    sim_clients_left(sim);
 }
