@@ -24,6 +24,7 @@ mutants    900   always
 bindings   300   always
 cluster    900   always
 sanitized  600   always
+planted    3600  all
 long       3600  all
 slow       3600  all
 fuzz       14400 all
@@ -86,6 +87,12 @@ step_tsan() {
 step_mutants() {
     [[ -x tests/sim/mutants ]] || return 77
     tests/sim/mutants
+}
+
+# All of them: some take thousands of seeds.
+step_planted() {
+    [[ -x tests/sim/mutants ]] || return 77
+    tests/sim/mutants --all
 }
 
 step_bindings() { run_pytest tests/bindings -m 'not slow'; }
