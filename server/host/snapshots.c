@@ -1,7 +1,5 @@
 #include "host/host_internal.h"
 
-#include "base/mutant.h"
-
 #include <inttypes.h>
 
 /* Snapshots of groups, one a node at a time: records are taken from the machine in slices
@@ -341,9 +339,7 @@ enum rk_status rk_group_restore(struct rk_group *group, struct rk_machine **out,
             status = rk_group_record_fail(group, machine, record, id.index, status, error);
     }
     if (status == RK_OK) {
-        uint64_t index = id.index;
-        if (RK_MUTANT(applied_twice) && index >= rk_entry_log_first(group->log)) index--;
-        status = rk_machine_restore_finish(machine, index);
+        status = rk_machine_restore_finish(machine, id.index);
         if (status == RK_EPROTO)
             status =
                 rk_storage_fail(error, RK_ECORRUPT,
