@@ -34,23 +34,10 @@ static enum rk_status apply_version(struct rk_machine *machine, struct rk_apply 
     return RK_OK;
 }
 
-static enum rk_status apply_members(struct rk_machine *machine, struct rk_apply *apply)
-{
-    rk_buf_reset(&machine->members);
-    rk_buf_append_slice(&machine->members, apply->request->value.bytes);
-    if (rk_buf_check(&machine->members) != RK_OK) return RK_ENOMEM;
-    struct rk_event event = {.kind = RK_EVENT_MEMBERS,
-                             .bytes = rk_buf_slice(&machine->members)};
-    rk_event_emit(apply, &event);
-    apply->reply->ok = true;
-    return RK_OK;
-}
-
 static const struct rk_op_handler machine_handlers[] = {
     {RK_OP_DUE, rk_timers_apply_due, NULL},
     {RK_OP_BIRTH, apply_birth, NULL},
     {RK_OP_MACHINE_VERSION, apply_version, NULL},
-    {RK_OP_MEMBERS, apply_members, NULL},
     {RK_OP_CALL_CANCEL, rk_dedup_cancel, NULL},
     {RK_OP_LOCK_CANCEL, rk_dedup_cancel, NULL},
     {RK_OP_NONE, NULL, NULL},
@@ -90,6 +77,7 @@ enum rk_status rk_machine_new(struct rk_machine **out,
     rk_timers_init(machine);
     rk_snapshot_init(machine);
     add_handlers(machine, machine_handlers);
+    add_handlers(machine, rk_member_handlers);
     add_handlers(machine, rk_session_handlers);
     add_handlers(machine, rk_lock_handlers);
     add_handlers(machine, rk_queue_handlers);

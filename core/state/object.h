@@ -165,6 +165,7 @@ struct rk_op_handler {
 };
 
 extern const struct rk_op_handler rk_session_handlers[]; /* each ends with {RK_OP_NONE} */
+extern const struct rk_op_handler rk_member_handlers[];
 extern const struct rk_op_handler rk_lock_handlers[];
 extern const struct rk_op_handler rk_queue_handlers[];
 extern const struct rk_op_handler rk_cache_handlers[];
