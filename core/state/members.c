@@ -3,11 +3,9 @@
 #include "base/assert.h"
 #include "state/object.h"
 
-enum { TABLE_FORMAT = 2 };
-
 void rk_member_table_encode(struct rk_buf *out, const struct rk_member_table *table)
 {
-    rk_buf_u8(out, TABLE_FORMAT);
+    rk_buf_u8(out, RK_MEMBER_TABLE_FORMAT);
     rk_buf_varint(out, table->version);
     rk_buf_varint(out, table->next_number);
     rk_buf_varint(out, table->birth_count);
@@ -41,29 +39,40 @@ static bool row_is_valid(const struct rk_member_table *table, uint32_t at)
            is_text(row->rpc, RK_MEMBERS_ADDRESS_MAX);
 }
 
+static void row_read(struct rk_reader *in, struct rk_member_row *row, uint8_t format)
+{
+    row->number = rk_read_varint(in);
+    row->disk = rk_read_u64(in);
+    row->wish = format == 1 ? RK_MEMBER_VOTER : rk_read_u8(in);
+    row->name = rk_read_blob(in);
+    row->peer = rk_read_blob(in);
+    row->http = rk_read_blob(in);
+    row->rpc = rk_read_blob(in);
+}
+
 enum rk_status rk_member_table_decode(struct rk_member_table *out, struct rk_slice data)
 {
     struct rk_reader in;
     memset(out, 0, sizeof(*out));
     rk_reader_init(&in, data);
     uint8_t format = rk_read_u8(&in);
-    out->version = rk_read_varint(&in);
-    out->next_number = rk_read_varint(&in);
-    out->birth_count = rk_read_varint(&in);
+    if (format == RK_MEMBER_TABLE_FORMAT) {
+        out->version = rk_read_varint(&in);
+        out->next_number = rk_read_varint(&in);
+        out->birth_count = rk_read_varint(&in);
+    }
     uint64_t count = rk_read_varint(&in);
-    if (in.is_failed || format != TABLE_FORMAT || count > RK_MEMBERS_ROWS_MAX ||
-        out->birth_count == 0 || out->birth_count > RK_MEMBERS_ROWS_MAX ||
-        out->birth_count >= out->next_number)
+    if (format == 1) {
+        out->version = 1;
+        out->next_number = count + 1;
+        out->birth_count = count;
+    }
+    if (in.is_failed || format == 0 || format > RK_MEMBER_TABLE_FORMAT ||
+        count > RK_MEMBERS_ROWS_MAX || out->birth_count == 0 ||
+        out->birth_count > RK_MEMBERS_ROWS_MAX || out->birth_count >= out->next_number)
         return RK_EPROTO;
     for (uint32_t i = 0; i < count; i++) {
-        struct rk_member_row *row = &out->rows[i];
-        row->number = rk_read_varint(&in);
-        row->disk = rk_read_u64(&in);
-        row->wish = rk_read_u8(&in);
-        row->name = rk_read_blob(&in);
-        row->peer = rk_read_blob(&in);
-        row->http = rk_read_blob(&in);
-        row->rpc = rk_read_blob(&in);
+        row_read(&in, &out->rows[i], format);
         if (in.is_failed || !row_is_valid(out, i)) return RK_EPROTO;
         out->count = i + 1;
     }

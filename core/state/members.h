@@ -11,6 +11,7 @@
 #include "base/status.h"
 
 enum {
+    RK_MEMBER_TABLE_FORMAT = 2,
     RK_MEMBERS_NODES_MAX = 7, /* nodes that are wished for at a time */
     RK_MEMBERS_ROWS_MAX = 16, /* with those that leave */
     RK_MEMBERS_NAME_MAX = 64,
@@ -41,7 +42,8 @@ struct rk_member_table {
 /* u8 format, varints version, next number, birth count, count; each row: varint number,
  * u64 disk, u8 wish, blobs name, peer, http, rpc. */
 void rk_member_table_encode(struct rk_buf *out, const struct rk_member_table *table);
-/* The rows' slices point into data. RK_EPROTO: malformed. */
+/* The rows' slices point into data. Format 1, written once at birth before nodes could come
+ * and go, had rows without a wish and nothing before their count. RK_EPROTO: malformed. */
 RK_MUST_CHECK enum rk_status rk_member_table_decode(struct rk_member_table *out,
                                                     struct rk_slice data);
 /* The row of that name that does not leave; NULL: none. */

@@ -11,13 +11,6 @@ enum {
     CATCH_UP_ENTRIES = 1024,
 };
 
-static bool is_up(const struct rk_host *host, const struct rk_member *member)
-{
-    return member == host->self ||
-           (member->heard_ms != 0 &&
-            rk_host_now(host) - member->heard_ms <= host->election_timeout_ms);
-}
-
 static bool is_voter(const struct rk_group *group, const struct rk_member *member)
 {
     for (uint32_t i = 0; i < group->conf.voters.count; i++)
@@ -25,21 +18,26 @@ static bool is_voter(const struct rk_group *group, const struct rk_member *membe
     return false;
 }
 
+static bool may_keep(const struct rk_group *group, const struct rk_member *member)
+{
+    return member->wish != RK_MEMBER_LEAVING && is_voter(group, member);
+}
+
 struct rk_member *rk_group_preferred(const struct rk_group *group)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < group->host->member_count; i++)
-        count += is_voter(group, group->host->members[i]);
+        count += may_keep(group, group->host->members[i]);
     if (count == 0) return NULL;
     uint32_t wanted = group->id % count;
     for (uint32_t i = 0; i < group->host->member_count; i++) {
         struct rk_member *member = group->host->members[i];
-        if (is_voter(group, member) && wanted-- == 0) return member;
+        if (may_keep(group, member) && wanted-- == 0) return member;
     }
     return NULL;
 }
 
-/* The voter, this node excepted, that is up and has most of the log. */
+/* The voter that stays, this node excepted, that is up and has most of the log. */
 static struct rk_member *successor(const struct rk_group *group,
                                    const struct rk_raft_status *status)
 {
@@ -50,7 +48,8 @@ static struct rk_member *successor(const struct rk_group *group,
         const struct rk_raft_progress *progress = &status->progress[i];
         struct rk_member *member = rk_host_member_by_number(host, progress->id);
         if (member == NULL || member == host->self || progress->is_learner ||
-            !is_up(host, member) || (best != NULL && progress->match <= best_match))
+            member->wish == RK_MEMBER_LEAVING ||
+            !rk_member_is_up(host, member) || (best != NULL && progress->match <= best_match))
             continue;
         best = member;
         best_match = progress->match;
@@ -96,7 +95,7 @@ static bool balance_one(struct rk_group *group)
     struct rk_member *wanted = rk_group_preferred(group);
     if (wanted == NULL || wanted == host->self || now < group->hold_ms ||
         now - group->changed_ms < SETTLE_MS || now - group->transfer_ms < SETTLE_MS ||
-        !is_up(host, wanted) || !is_clock_fit(wanted))
+        !rk_member_is_up(host, wanted) || !is_clock_fit(wanted))
         return false;
     rk_raft_status(group->raft, &status);
     return status.transferee == 0 && is_caught_up(&status, wanted) &&
@@ -110,15 +109,19 @@ void rk_host_balance(struct rk_host *host)
         if (balance_one(host->groups[id])) return;
 }
 
+void rk_group_step_aside(struct rk_group *group)
+{
+    struct rk_raft_status status;
+    rk_raft_status(group->raft, &status);
+    struct rk_member *to = status.transferee == 0 ? successor(group, &status) : NULL;
+    if (to != NULL) (void)rk_group_hand_over(group, to);
+}
+
 void rk_host_stop_run(struct rk_host *host)
 {
     for (uint32_t id = 0; id <= host->group_count; id++) {
         struct rk_group *group = host->groups[id];
-        struct rk_raft_status status;
-        if (!rk_group_is_leader(group)) continue;
-        rk_raft_status(group->raft, &status);
-        struct rk_member *to = status.transferee == 0 ? successor(group, &status) : NULL;
-        if (to != NULL) (void)rk_group_hand_over(group, to);
+        if (rk_group_is_leader(group)) rk_group_step_aside(group);
     }
 }
 
@@ -182,7 +185,7 @@ void rk_group_transfer_call(struct rk_call *call, const struct rk_request *reque
         moved(call);
         return;
     }
-    if (!is_up(host, to) || !rk_group_hand_over(group, to)) {
+    if (!rk_member_is_up(host, to) || !rk_group_hand_over(group, to)) {
         rk_call_fail(call, RK_EUNAVAILABLE, "node %s can not take group %u now", to->name,
                      group->id);
         return;

@@ -8,163 +8,7 @@
 /* Identity and birth. A folder gets a random disk id when it is made, and a number only
  * from its cluster; before that the node has no groups, so it can not vote. */
 
-enum { IDENTITY_VERSION = 1, TABLE_VERSION = 1, PROBE_FRESH_MS = 3000 };
-
-struct rk_member *rk_host_member_by_name(const struct rk_host *host, struct rk_slice name)
-{
-    for (uint32_t i = 0; i < host->member_count; i++)
-        if (rk_slice_is_equal(rk_slice_of_string(host->members[i]->name), name))
-            return host->members[i];
-    return NULL;
-}
-
-struct rk_member *rk_host_member_by_number(const struct rk_host *host, uint64_t number)
-{
-    for (uint32_t i = 0; number != 0 && i < host->member_count; i++)
-        if (host->members[i]->number == number) return host->members[i];
-    return NULL;
-}
-
-static bool text_take(char *out, size_t size, struct rk_slice text)
-{
-    if (text.size >= size || (text.size > 0 && memchr(text.data, 0, text.size) != NULL))
-        return false;
-    if (text.size > 0) memcpy(out, text.data, text.size);
-    out[text.size] = '\0';
-    return true;
-}
-
-static struct rk_slice text_of(const char *text)
-{
-    return text == NULL ? RK_SLICE_EMPTY : rk_slice_of_string(text);
-}
-
-/* Finds or adds; members stay sorted by name. NULL: bad name, too many, or no memory. */
-static struct rk_member *member_make(struct rk_host *host, struct rk_slice name)
-{
-    struct rk_member *member = rk_host_member_by_name(host, name);
-    if (member != NULL) return member;
-    if (host->member_count == RK_HOST_PEERS_MAX || name.size == 0) return NULL;
-    member = rk_calloc(1, sizeof(*member));
-    if (member == NULL) return NULL;
-    if (!text_take(member->name, sizeof(member->name), name)) {
-        rk_free(member);
-        return NULL;
-    }
-    rk_list_init(&member->forwarded);
-    rk_list_init(&member->taken);
-    for (int link = 0; link < RK_LINK_COUNT; link++)
-        rk_buf_init(&member->links[link].out);
-    uint32_t at = host->member_count++;
-    for (; at > 0 && strcmp(host->members[at - 1]->name, member->name) > 0; at--)
-        host->members[at] = host->members[at - 1];
-    host->members[at] = member;
-    for (uint32_t i = 0; i < host->member_count; i++)
-        host->members[i]->at = i;
-    return member;
-}
-
-static bool addresses_take(struct rk_member *member, struct rk_slice peer,
-                           struct rk_slice http, struct rk_slice rpc)
-{
-    return text_take(member->peer, sizeof(member->peer), peer) &&
-           text_take(member->http, sizeof(member->http), http) &&
-           text_take(member->rpc, sizeof(member->rpc), rpc);
-}
-
-enum rk_status rk_host_members_of_options(struct rk_host *host,
-                                          const struct rk_host_options *options)
-{
-    for (uint32_t i = 0; i < options->peer_count; i++) {
-        const struct rk_host_peer *peer = &options->peers[i];
-        struct rk_member *member = member_make(host, text_of(peer->name));
-        if (member == NULL || !addresses_take(member, text_of(peer->peer),
-                                              text_of(peer->http), text_of(peer->rpc)))
-            return RK_EINVAL;
-    }
-    host->self = member_make(host, rk_slice_of_string(host->name));
-    if (host->self == NULL ||
-        !addresses_take(host->self, text_of(options->self.peer),
-                        text_of(options->self.http), text_of(options->self.rpc)))
-        return RK_EINVAL;
-    return RK_OK;
-}
-
-/* The member table: u8 version, varint count, each: varint number, u64 disk, blobs name,
- * peer, http, rpc. */
-static void table_encode(const struct rk_host *host, struct rk_buf *out)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < host->member_count; i++)
-        count += host->members[i]->number != 0;
-    rk_buf_u8(out, TABLE_VERSION);
-    rk_buf_varint(out, count);
-    for (uint32_t i = 0; i < host->member_count; i++) {
-        const struct rk_member *member = host->members[i];
-        if (member->number == 0) continue;
-        rk_buf_varint(out, member->number);
-        rk_buf_u64(out, member->disk);
-        rk_buf_blob(out, rk_slice_of_string(member->name));
-        rk_buf_blob(out, rk_slice_of_string(member->peer));
-        rk_buf_blob(out, rk_slice_of_string(member->http));
-        rk_buf_blob(out, rk_slice_of_string(member->rpc));
-    }
-}
-
-struct table_row {
-    uint64_t number, disk;
-    struct rk_slice name, peer, http, rpc;
-};
-
-static uint64_t table_open(struct rk_reader *in, struct rk_slice table)
-{
-    rk_reader_init(in, table);
-    uint8_t version = rk_read_u8(in);
-    uint64_t count = rk_read_varint(in);
-    if (version != TABLE_VERSION || count > RK_HOST_PEERS_MAX) in->is_failed = true;
-    return in->is_failed ? 0 : count;
-}
-
-static struct table_row table_row(struct rk_reader *in)
-{
-    struct table_row row;
-    row.number = rk_read_varint(in);
-    row.disk = rk_read_u64(in);
-    row.name = rk_read_blob(in);
-    row.peer = rk_read_blob(in);
-    row.http = rk_read_blob(in);
-    row.rpc = rk_read_blob(in);
-    return row;
-}
-
-enum rk_status rk_host_table_take(struct rk_host *host, struct rk_slice table)
-{
-    struct rk_reader in;
-    uint64_t count = table_open(&in, table);
-    if (in.is_failed) return RK_EPROTO;
-    for (uint64_t i = 0; i < count; i++) {
-        struct table_row row = table_row(&in);
-        if (in.is_failed || row.number == 0) return RK_EPROTO;
-        bool is_known = rk_host_member_by_name(host, row.name) != NULL;
-        struct rk_member *member = member_make(host, row.name);
-        if (member == NULL) return RK_EPROTO;
-        member->number = row.number;
-        member->disk = row.disk;
-        /* Addresses given at this start, or told by the node itself, are fresher. */
-        if (!is_known && !addresses_take(member, row.peer, row.http, row.rpc))
-            return RK_EPROTO;
-        if (member->peer[0] == '\0')
-            (void)text_take(member->peer, sizeof(member->peer), row.peer);
-        if (member->http[0] == '\0')
-            (void)text_take(member->http, sizeof(member->http), row.http);
-        if (member->rpc[0] == '\0')
-            (void)text_take(member->rpc, sizeof(member->rpc), row.rpc);
-    }
-    if (rk_reader_check(&in, true) != RK_OK) return RK_EPROTO;
-    rk_buf_reset(&host->table);
-    rk_buf_append_slice(&host->table, table);
-    return rk_buf_check(&host->table);
-}
+enum { IDENTITY_VERSION = 1 };
 
 /* Node record of the log: u8 version, u64 disk, u64 cluster high, low, blob cluster name,
  * u64 history, varint number, varint data groups, blob member table. */
@@ -208,51 +52,56 @@ enum rk_status rk_host_identity_load(struct rk_host *host, struct rk_slice node,
         return damaged(why);
     if (number == 0) return RK_OK;
     if (group_count == 0 || group_count > RK_HOST_GROUPS_MAX ||
-        !text_take(host->cluster_name, sizeof(host->cluster_name), name))
+        !rk_host_text_take(host->cluster_name, sizeof(host->cluster_name), name))
         return damaged(why);
-    if (table.size > 0 && table.data[0] > TABLE_VERSION)
+    if (table.size > 0 && table.data[0] > RK_MEMBER_TABLE_FORMAT)
         return rk_storage_fail(why, RK_EUNSUPPORTED,
                                "node record: member table version %u; this program knows "
                                "up to %d",
-                               table.data[0], TABLE_VERSION);
-    enum rk_status status = rk_host_table_take(host, table);
-    if (status != RK_OK)
-        return rk_storage_fail(why, status, "node record: the member table does not load");
-    if (host->self->number != number || host->self->disk != host->disk)
-        return rk_storage_fail(why, RK_EINVAL,
-                               "the data folder belongs to node number %" PRIu64, number);
+                               table.data[0], RK_MEMBER_TABLE_FORMAT);
     host->number = number;
     host->group_count = (uint32_t)group_count;
+    enum rk_status status = rk_host_table_take(host, table);
+    if (status != RK_OK)
+        return rk_storage_fail(why, status == RK_EPROTO ? RK_ECORRUPT : status,
+                               "node record: the member table does not load");
+    struct rk_member_table rows;
+    const struct rk_member_row *row =
+        rk_member_table_decode(&rows, table) == RK_OK ? rk_member_table_number(&rows, number)
+                                                      : NULL;
+    if (row != NULL && !rk_slice_is_equal(row->name, rk_slice_of_string(host->name)))
+        return rk_storage_fail(why, RK_EINVAL, "the data folder belongs to node %.*s",
+                               (int)row->name.size, (const char *)row->name.data);
     return RK_OK;
 }
 
 void rk_host_first_conf(const struct rk_host *host, struct rk_raft_conf_state *out)
 {
+    struct rk_member_table table;
     memset(out, 0, sizeof(*out));
-    struct rk_reader in;
-    uint64_t count = table_open(&in, rk_buf_slice(&host->table));
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t number = table_row(&in).number;
-        uint32_t at = out->voters.count++;
-        for (; at > 0 && out->voters.ids[at - 1] > number; at--)
-            out->voters.ids[at] = out->voters.ids[at - 1];
-        out->voters.ids[at] = number;
-    }
+    if (rk_member_table_decode(&table, rk_buf_slice(&host->table)) != RK_OK) return;
+    for (uint64_t number = 1; number <= table.birth_count; number++)
+        out->voters.ids[out->voters.count++] = number;
 }
 
-static void identity_write(struct rk_host *host)
+enum rk_status rk_host_identity_write(struct rk_host *host)
 {
     rk_buf_reset(&host->scratch);
     rk_host_identity_encode(host, &host->scratch);
     enum rk_status status = rk_buf_check(&host->scratch);
     if (status == RK_OK)
         status = rk_wal_batch_node(host->filling, rk_buf_slice(&host->scratch));
-    if (status != RK_OK) {
+    if (status == RK_OK) host->is_urgent = true;
+    return status;
+}
+
+static void adopt(struct rk_host *host)
+{
+    enum rk_status status = rk_host_identity_write(host);
+    if (status != RK_OK)
         rk_host_fatal(host, status, "the identity can not be recorded");
-        return;
-    }
-    host->is_adopting = true;
-    host->is_urgent = true;
+    else
+        host->is_adopting = true;
 }
 
 /* The identity is durable: the node begins to take part. */
@@ -292,7 +141,7 @@ static bool may_mint(const struct rk_host *host)
     for (uint32_t i = 1; i < host->member_count; i++) {
         const struct rk_member *member = host->members[i];
         if (member->probe_ms == 0 ||
-            rk_host_now(host) - member->probe_ms > PROBE_FRESH_MS ||
+            rk_host_now(host) - member->probe_ms > RK_HOST_PROBE_FRESH_MS ||
             !names_agree(member->probe_cluster, host->cluster_wish))
             return false;
     }
@@ -306,20 +155,32 @@ static void mint(struct rk_host *host)
         host->cluster.low = rk_random_next(&host->random);
         host->history = rk_random_next(&host->random) >> 1;
     } while (host->cluster.high == 0 || host->history == 0);
+    struct rk_member_table table = {.version = 1,
+                                    .next_number = host->member_count + 1,
+                                    .birth_count = host->member_count,
+                                    .count = host->member_count};
     for (uint32_t i = 0; i < host->member_count; i++) {
-        struct rk_member *member = host->members[i];
-        member->number = i + 1;
-        member->disk = member == host->self ? host->disk : member->probe_disk;
+        const struct rk_member *member = host->members[i];
+        table.rows[i] = (struct rk_member_row){
+            .number = i + 1,
+            .disk = member == host->self ? host->disk : member->probe_disk,
+            .name = rk_slice_of_string(member->name),
+            .peer = rk_slice_of_string(member->peer),
+            .http = rk_slice_of_string(member->http),
+            .rpc = rk_slice_of_string(member->rpc),
+        };
+        if (member == host->self) host->number = i + 1;
     }
-    host->number = host->self->number;
     memcpy(host->cluster_name, host->cluster_wish, sizeof(host->cluster_name));
-    rk_buf_reset(&host->table);
-    table_encode(host, &host->table);
-    if (rk_buf_check(&host->table) != RK_OK) {
-        rk_host_fatal(host, RK_ENOMEM, "out of memory at the birth of the cluster");
+    rk_buf_reset(&host->scratch);
+    rk_member_table_encode(&host->scratch, &table);
+    enum rk_status status = rk_buf_check(&host->scratch);
+    if (status == RK_OK) status = rk_host_table_take(host, rk_buf_slice(&host->scratch));
+    if (status != RK_OK) {
+        rk_host_fatal(host, status, "out of memory at the birth of the cluster");
         return;
     }
-    identity_write(host);
+    adopt(host);
 }
 
 /* An empty node asks all; a lone node has nobody to ask. */
@@ -370,13 +231,17 @@ static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t
     struct rk_slice peer = rk_read_blob(&in);
     struct rk_slice http = rk_read_blob(&in);
     struct rk_slice rpc = rk_read_blob(&in);
-    if (rk_reader_check(&in, true) != RK_OK || !text_take(wish, sizeof(wish), cluster) ||
+    if (rk_reader_check(&in, true) != RK_OK || !rk_host_text_take(wish, sizeof(wish), cluster) ||
         disk == 0) {
         host->metrics.frames_dropped++;
         return;
     }
-    if (!host->is_running) {
-        if (!addresses_take(from, peer, http, rpc)) return;
+    bool is_awaited = host->is_running && from->number != 0 && from->disk == 0 &&
+                      names_agree(wish, host->cluster_name);
+    if (!host->is_running || is_awaited) {
+        /* Where it is awaited, the leader of group 0 now binds the disk to its number. */
+        if (!rk_member_addresses_take(from, peer, http, rpc)) return;
+        from->is_told = true;
         from->probe_ms = rk_host_now(host);
         from->probe_disk = disk;
         memcpy(from->probe_cluster, wish, sizeof(wish));
@@ -408,10 +273,10 @@ static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t
 
 static void adopt_receive(struct rk_host *host, struct rk_slice body)
 {
-    struct rk_reader in, rows;
+    struct rk_reader in;
+    struct rk_member_table rows;
     struct rk_cluster_id cluster;
     char name[RK_HOST_NAME_MAX + 1];
-    uint64_t number = 0;
     if (host->is_running || host->is_adopting || host->is_adopt_writing) return;
     rk_reader_init(&in, body);
     cluster.high = rk_read_u64(&in);
@@ -422,29 +287,30 @@ static void adopt_receive(struct rk_host *host, struct rk_slice body)
     struct rk_slice table = rk_read_blob(&in);
     if (rk_reader_check(&in, true) != RK_OK || group_count == 0 ||
         group_count > RK_HOST_GROUPS_MAX || cluster.high == 0 || history == 0 ||
-        !text_take(name, sizeof(name), cluster_name) ||
+        !rk_host_text_take(name, sizeof(name), cluster_name) ||
         !names_agree(name, host->cluster_wish)) {
         host->metrics.frames_dropped++;
         return;
     }
-    uint64_t count = table_open(&rows, table);
-    for (uint64_t i = 0; i < count; i++) {
-        struct table_row row = table_row(&rows);
-        if (rk_slice_is_equal(row.name, rk_slice_of_string(host->name)) &&
-            row.disk == host->disk)
-            number = row.number;
-    }
+    struct rk_member_row *own = NULL;
+    if (rk_member_table_decode(&rows, table) == RK_OK)
+        own = rk_member_table_find(&rows, rk_slice_of_string(host->name));
     /* Meant for another disk: perhaps for what this folder was before it was wiped. */
-    if (rows.is_failed || number == 0 || rk_host_table_take(host, table) != RK_OK) {
+    if (own == NULL || own->disk != host->disk) {
         host->metrics.frames_dropped++;
+        return;
+    }
+    host->number = own->number;
+    if (rk_host_table_take(host, table) != RK_OK) {
+        host->metrics.frames_dropped++;
+        host->number = 0;
         return;
     }
     host->cluster = cluster;
     host->history = history;
     host->group_count = (uint32_t)group_count;
-    host->number = number;
     memcpy(host->cluster_name, name, sizeof(name));
-    identity_write(host);
+    adopt(host);
 }
 
 static void refused_receive(struct rk_host *host, struct rk_slice body)
@@ -453,7 +319,7 @@ static void refused_receive(struct rk_host *host, struct rk_slice body)
     char text[sizeof(host->refused)];
     if (host->is_running || host->is_adopting || host->is_adopt_writing) return;
     rk_reader_init(&in, body);
-    if (!text_take(text, sizeof(text), rk_read_blob(&in)) || in.is_failed) return;
+    if (!rk_host_text_take(text, sizeof(text), rk_read_blob(&in)) || in.is_failed) return;
     if (strcmp(text, host->refused) == 0) return;
     memcpy(host->refused, text, sizeof(text));
     rk_host_log(host, RK_LOG_ERROR, "refused: %s", text);
@@ -470,6 +336,8 @@ void rk_host_birth_receive(struct rk_host *host, struct rk_member *from, uint64_
         adopt_receive(host, body);
     else if (kind == RK_SECTION_BIRTH_REFUSED && is_born)
         refused_receive(host, body);
+    else if (kind == RK_SECTION_TABLE && is_born)
+        rk_host_table_receive(host, cluster, body);
     else
         host->metrics.frames_dropped++;
 }
@@ -493,10 +361,15 @@ void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
     struct rk_slice http = rk_read_blob(&in);
     struct rk_slice rpc = rk_read_blob(&in);
     uint64_t machine_version = rk_read_varint(&in);
-    if (in.is_failed || machine_version == 0 || !addresses_take(from, peer, http, rpc)) {
+    char before[RK_HOST_ADDRESS_MAX];
+    memcpy(before, from->peer, sizeof(before));
+    if (in.is_failed || machine_version == 0 ||
+        !rk_member_addresses_take(from, peer, http, rpc)) {
         host->metrics.frames_dropped++;
         return;
     }
+    from->is_told = true;
+    if (strcmp(before, from->peer) != 0) host->members_version++;
     from->machine_version =
         machine_version < UINT32_MAX ? (uint32_t)machine_version : UINT32_MAX;
 }

@@ -135,7 +135,9 @@ void rk_group_on_pending(void *context, struct rk_slice client, uint64_t seq, ui
 
 void rk_group_on_event(void *context, const struct rk_event *event)
 {
-    if (event->kind == RK_EVENT_TOPIC_READY) rk_group_topic_ready(context, event->topic);
+    struct rk_group *group = context;
+    if (event->kind == RK_EVENT_TOPIC_READY) rk_group_topic_ready(group, event->topic);
+    if (event->kind == RK_EVENT_MEMBERS) group->host->has_new_table = true;
 }
 
 /* --- the way to the leader ----------------------------------------------------------- */
@@ -353,13 +355,13 @@ static bool is_refused(struct rk_host *host, uint64_t number,
     enum rk_op op = request->op;
     if (info == NULL || info->is_internal || info->group == RK_GROUP_NONE)
         refuse(host, number, op, RK_EUNSUPPORTED, "not an operation of the groups");
-    else if (op == RK_OP_CLUSTER_ADD || op == RK_OP_CLUSTER_PROMOTE ||
-             op == RK_OP_CLUSTER_REMOVE || op == RK_OP_CLUSTER_REPLACE)
-        refuse(host, number, op, RK_EUNSUPPORTED, "the membership can not be changed yet");
     else if (request->client.size > RK_CLIENT_NAME_MAX)
         refuse(host, number, op, RK_ERANGE, "client: at most %d bytes", RK_CLIENT_NAME_MAX);
     else if (request->client.size != 0 && request->seq == 0 && info->is_write)
         refuse(host, number, op, RK_EINVAL, "seq: a request with client needs it");
+    else if (host->is_removed)
+        refuse(host, number, op, RK_EUNAVAILABLE, "node %s was removed from the cluster",
+               host->name);
     else if (!host->is_running)
         refuse(host, number, op, RK_EUNAVAILABLE, "%s",
                host->refused[0] != '\0' ? host->refused : "the node has not joined yet");

@@ -12,7 +12,7 @@ static bool median_lead(const struct rk_host *host, int64_t *out)
     uint32_t count = 0, members = 0;
     for (uint32_t i = 0; i < host->member_count; i++) {
         const struct rk_member *member = host->members[i];
-        if (member->number == 0) continue;
+        if (member->number == 0 || member->disk == 0) continue;
         members++;
         if (member != host->self &&
             (member->heard_ms == 0 ||

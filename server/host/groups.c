@@ -270,6 +270,8 @@ static void send(struct rk_group *group, const struct rk_raft_message *message)
 {
     struct rk_host *host = group->host;
     struct rk_member *to = rk_host_member_by_number(host, message->to);
+    if (to == NULL && message->type == RK_RAFT_MSG_SNAP)
+        (void)rk_raft_report_snapshot(group->raft, message->to, false);
     if (to == NULL || to == host->self) return;
     if (message->type == RK_RAFT_MSG_SNAP) {
         rk_group_snapshot_send(group, message);
@@ -394,6 +396,7 @@ static bool run_once(struct rk_group *group)
     for (size_t i = 0; i < ready.message_count; i++)
         send(group, &ready.messages[i]);
     if (ready.committed_count > 0 && !apply(group, &ready)) return false;
+    if (host->has_new_table) rk_host_members_applied(host);
     if (ready.read_count > 0) rk_group_reads_released(group, ready.reads, ready.read_count);
     if (ready.committed_count > 0) rk_group_reads_applied(group);
     return true;

@@ -114,6 +114,7 @@ static enum rk_status groups_recover(struct rk_host *host, struct rk_wal_recover
         if (status != RK_OK) return status;
     }
     host->is_running = true;
+    rk_host_members_applied(host);
     return rk_slot_map_lay(&host->slots, host->group_count);
 }
 
@@ -221,8 +222,10 @@ static void beat(struct rk_host *host)
     host->beat_ms = now + host->heartbeat_ms;
     rk_host_birth_beat(host);
     if (!host->is_running) return;
+    if (host->is_removed) return;
     rk_host_clock_check(host);
     if (host->is_stopping) rk_host_stop_run(host);
+    rk_host_reconcile(host);
     for (uint32_t id = 0; id <= host->group_count; id++) {
         rk_group_reads_tick(host->groups[id]);
         rk_group_moving_check(host->groups[id]);
@@ -239,6 +242,7 @@ static void beat(struct rk_host *host)
     }
     for (uint32_t id = 0; id <= host->group_count; id++)
         rk_group_version_check(host->groups[id]);
+    rk_host_ghosts_check(host);
     rk_group_homes_check(host->groups[0]);
     rk_host_balance(host);
 }
@@ -267,7 +271,7 @@ void rk_host_tick(struct rk_host *host, struct rk_host_time now)
         /* After a pause of the whole process a follower first hears what came meanwhile. */
         if (ticks > 8) ticks = 8;
         for (uint32_t id = 0; host->is_running && id <= host->group_count; id++) {
-            for (uint64_t i = 0; i < ticks; i++)
+            for (uint64_t i = 0; i < ticks && !host->is_removed; i++)
                 rk_group_tick(host->groups[id]);
             host->groups[id]->is_dirty = true;
         }
@@ -455,7 +459,7 @@ void rk_host_stop(struct rk_host *host)
 
 bool rk_host_is_idle(const struct rk_host *host)
 {
-    if (!host->is_running || host->is_dead) return true;
+    if (!host->is_running || host->is_dead || host->is_removed) return true;
     if (host->is_stopping && rk_host_now(host) - host->stop_ms >= 2000) return true;
     for (uint32_t id = 0; id <= host->group_count; id++)
         if (rk_raft_is_leader(host->groups[id]->raft)) return false;

@@ -157,6 +157,9 @@ struct rk_host_node_status {
     uint64_t number;
     const char *http, *rpc, *peer;
     bool is_up; /* heard within an election timeout */
+    /* In all groups "voter", at least "learner"; "joining" until then; "leaving";
+     * "removed": only told so for a while; "" before birth. */
+    const char *role;
 };
 
 struct rk_host_status {
@@ -171,9 +174,14 @@ struct rk_host_status {
     const struct rk_host_node_status *nodes;
     uint32_t node_count;
     const uint16_t *slots; /* 4096: slot -> group */
-    const char *state;     /* "joining", "running", "stopping", "refused: ..." */
+    const char *state; /* "joining", "running", "stopping", "removed", "refused: ..." */
+    uint64_t members_version; /* of the member table */
+    bool is_reconciled;       /* all groups have the membership that the table wishes */
 };
 void rk_host_status(struct rk_host *host, struct rk_host_status *out);
+/* Raised when the nodes to be connected with, or their addresses, change; see
+ * rk_host_status.nodes. */
+uint64_t rk_host_members_version(const struct rk_host *host);
 /* State hash of a group at its applied index. O(n). */
 RK_MUST_CHECK enum rk_status rk_host_group_hash(struct rk_host *host, uint32_t group,
                                                 uint64_t *applied, uint64_t *out);

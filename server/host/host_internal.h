@@ -1,7 +1,8 @@
 /* host_internal.h - what the files of server/host share: the host, its members, groups and
  * calls. Nothing outside server/host includes it.
  *
- * host.c open, close, turn; frames.c peer frames; birth.c identity and members; groups.c
+ * host.c open, close, turn; frames.c peer frames; birth.c identity and birth;
+ * members.c who is known; reconcile.c what the groups make of the member table; groups.c
  * raft, log and machine of a group; pool.c, calls.c the calls and where they stand; bulk.c
  * calls split over groups; forward.c calls on their way to and from other nodes; reads.c
  * reads and keepalives; parked.c consumes that wait; clock.c group time; snapshots.c,
@@ -24,6 +25,7 @@
 #include "ring/slots.h"
 #include "api/delivery_id.h"
 #include "state/machine.h"
+#include "state/members.h"
 #include "storage/entry_log.h"
 #include "storage/snapshot.h"
 
@@ -44,6 +46,7 @@ enum {
     RK_HOST_PASSES = 8,    /* over all groups in one flush */
     RK_HOST_NAME_MAX = 64, /* bytes of a node's name */
     RK_HOST_ADDRESS_MAX = 256,
+    RK_HOST_PROBE_FRESH_MS = 3000,
 };
 
 /* What stands in a section of a peer frame; docs/protocol.md. */
@@ -59,6 +62,7 @@ enum rk_section {
     RK_SECTION_BIRTH_PROBE = 16,
     RK_SECTION_BIRTH_ADOPT = 17,
     RK_SECTION_BIRTH_REFUSED = 18,
+    RK_SECTION_TABLE = 19, /* the sender's member table */
 };
 
 enum rk_forward_answer {
@@ -79,8 +83,8 @@ struct rk_member_link {
 
 /* A node as this one knows it: of --peers, of the member table, or both. This node too. */
 struct rk_member {
-    uint32_t at;     /* in host->members */
-    uint64_t number; /* 0 before birth */
+    uint32_t at;     /* its place in the groups' sends, for as long as it is known */
+    uint64_t number; /* 0 before birth, and when the table does not have it any more */
     uint64_t disk;   /* 0 unknown */
     char name[RK_HOST_NAME_MAX + 1];
     char peer[RK_HOST_ADDRESS_MAX], http[RK_HOST_ADDRESS_MAX], rpc[RK_HOST_ADDRESS_MAX];
@@ -95,6 +99,10 @@ struct rk_member {
     char probe_cluster[RK_HOST_NAME_MAX + 1];
     uint32_t machine_version; /* newest that it knows, as it says; 0: did not say */
     uint8_t odd_protocol;     /* another version of peer frames that it speaks; 0: none */
+    uint64_t gone_ms;  /* boot time since which the table does not have it; 0: it has */
+    uint64_t table_ms; /* boot time at which it was last sent the table */
+    uint8_t wish;      /* enum rk_member_wish */
+    bool is_told;      /* it told its addresses itself */
 };
 
 enum rk_call_state {
@@ -335,6 +343,8 @@ struct rk_host {
     bool is_stopping;
     bool is_full; /* operations that grow are refused */
     bool is_clock_off;
+    bool is_removed;    /* the table has this node's number no more */
+    bool has_new_table; /* group 0 has applied one */
     bool has_more; /* the last flush left work */
     uint64_t stop_ms;
     uint64_t started_ms;
@@ -348,9 +358,13 @@ struct rk_host {
     uint32_t group_count; /* data groups */
     bool is_adopting;     /* the identity is in a batch, not yet durable */
     bool is_adopt_writing;
-    struct rk_buf table; /* encoded members */
+    struct rk_buf table; /* the member table, the newest that this node knows */
+    uint64_t table_version;
+    uint64_t members_version;  /* raised when who or where members are changes */
+    uint64_t proposed_version; /* of the last table proposed here, and when */
+    uint64_t proposed_ms;
 
-    struct rk_member *members[RK_HOST_PEERS_MAX]; /* by name */
+    struct rk_member *members[RK_HOST_PEERS_MAX]; /* owned, by name */
     uint32_t member_count;
     struct rk_member *self;
 
@@ -413,11 +427,7 @@ void rk_host_frames_send(struct rk_host *host);
 enum rk_status rk_host_identity_load(struct rk_host *host, struct rk_slice node,
                                      struct rk_storage_error *why);
 void rk_host_identity_encode(const struct rk_host *host, struct rk_buf *out);
-struct rk_member *rk_host_member_by_name(const struct rk_host *host, struct rk_slice name);
-struct rk_member *rk_host_member_by_number(const struct rk_host *host, uint64_t number);
-enum rk_status rk_host_members_of_options(struct rk_host *host,
-                                          const struct rk_host_options *options);
-enum rk_status rk_host_table_take(struct rk_host *host, struct rk_slice table);
+enum rk_status rk_host_identity_write(struct rk_host *host); /* into the next batch */
 void rk_host_birth_beat(struct rk_host *host);
 void rk_host_birth_receive(struct rk_host *host, struct rk_member *from, uint64_t disk,
                            const struct rk_cluster_id *cluster, uint16_t kind,
@@ -426,10 +436,33 @@ void rk_host_birth_written(struct rk_host *host);
 void rk_host_node_section(struct rk_host *host, struct rk_member *to);
 void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
                           struct rk_slice body);
-/* The members' numbers in a group's first membership. */
+/* A group's first membership: the voters at the birth of the cluster. It stands in no log
+ * entry, so every node that joins learns it from the member table. */
 void rk_host_first_conf(const struct rk_host *host, struct rk_raft_conf_state *out);
 /* Makes a fresh cluster's first entries if this group has none yet. */
 void rk_host_birth_propose(struct rk_group *group);
+
+/* members.c */
+struct rk_member *rk_host_member_by_name(const struct rk_host *host, struct rk_slice name);
+struct rk_member *rk_host_member_by_number(const struct rk_host *host, uint64_t number);
+bool rk_member_is_up(const struct rk_host *host, const struct rk_member *member);
+bool rk_member_addresses_take(struct rk_member *member, struct rk_slice peer,
+                              struct rk_slice http, struct rk_slice rpc);
+bool rk_host_text_take(char *out, size_t size, struct rk_slice text);
+enum rk_status rk_host_members_of_options(struct rk_host *host,
+                                          const struct rk_host_options *options);
+enum rk_status rk_host_table_take(struct rk_host *host, struct rk_slice table);
+/* Group 0 has a table that may be newer than what this node follows. */
+void rk_host_members_applied(struct rk_host *host);
+void rk_host_table_send(struct rk_host *host, struct rk_member *to);
+void rk_host_table_receive(struct rk_host *host, const struct rk_cluster_id *cluster,
+                           struct rk_slice body);
+void rk_host_ghosts_check(struct rk_host *host);
+
+/* reconcile.c */
+void rk_host_reconcile(struct rk_host *host); /* at each heartbeat */
+const char *rk_member_role(const struct rk_host *host, const struct rk_member *member);
+bool rk_host_is_reconciled(const struct rk_host *host);
 
 /* groups.c */
 enum rk_status rk_group_new(struct rk_group **out, struct rk_host *host, uint32_t id);
@@ -581,6 +614,7 @@ void rk_host_work_start(struct rk_host *host, enum rk_work_kind kind);
 /* transfer.c */
 void rk_group_snapshot_send(struct rk_group *group, const struct rk_raft_message *message);
 void rk_group_sends_run(struct rk_group *group);
+void rk_group_send_close(struct rk_group *group, struct rk_member *to);
 void rk_snapshot_chunk_receive(struct rk_host *host, struct rk_member *from,
                                struct rk_slice body);
 void rk_snapshot_ack_receive(struct rk_host *host, struct rk_member *from,
@@ -613,4 +647,5 @@ void rk_group_moving_check(struct rk_group *group);
 void rk_host_stop_run(struct rk_host *host);
 void rk_host_hold_receive(struct rk_host *host, struct rk_slice body);
 bool rk_group_hand_over(struct rk_group *group, struct rk_member *to);
+void rk_group_step_aside(struct rk_group *group); /* to whoever has most of the log */
 #endif

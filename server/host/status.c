@@ -35,20 +35,13 @@ static void group_status(const struct rk_group *group, struct rk_host_group_stat
     };
 }
 
-static bool is_heard(const struct rk_host *host, const struct rk_member *member)
-{
-    return member == host->self ||
-           (member->heard_ms != 0 &&
-            rk_host_now(host) - member->heard_ms <= host->election_timeout_ms);
-}
-
 /* A leader must hear a majority, a follower its leader. */
 static bool has_quorum(const struct rk_host *host)
 {
     for (uint32_t id = 0; id <= host->group_count; id++) {
         const struct rk_group *group = host->groups[id];
         const struct rk_member *leader = rk_group_leader(group);
-        if (leader == NULL || !is_heard(host, leader)) return false;
+        if (leader == NULL || !rk_member_is_up(host, leader)) return false;
         if (leader == host->self && (!group->is_serving || !rk_group_has_contact(group)))
             return false;
     }
@@ -69,7 +62,8 @@ static void nodes_fill(struct rk_host *host, struct rk_host_status *out)
             .http = member->http,
             .rpc = member->rpc,
             .peer = member->peer,
-            .is_up = is_heard(host, member),
+            .is_up = rk_member_is_up(host, member),
+            .role = rk_member_role(host, member),
         };
     }
     out->nodes = nodes;
@@ -85,6 +79,8 @@ void rk_host_status(struct rk_host *host, struct rk_host_status *out)
     out->slots = host->slots.group;
     if (host->is_stopping)
         out->state = "stopping";
+    else if (host->is_removed)
+        out->state = "removed";
     else if (host->is_running)
         out->state = "running";
     else if (host->refused[0] == '\0')
@@ -100,7 +96,9 @@ void rk_host_status(struct rk_host *host, struct rk_host_status *out)
     out->cluster = host->cluster_text;
     out->history = rk_machine_history(host->groups[0]->machine);
     out->map_version = (uint32_t)host->slots.version;
-    out->has_quorum = has_quorum(host);
+    out->has_quorum = !host->is_removed && has_quorum(host);
+    out->members_version = host->table_version;
+    out->is_reconciled = rk_host_is_reconciled(host);
     struct rk_host_group_status *groups =
         rk_realloc_array(host->group_status, host->group_count + 1, sizeof(*groups));
     if (groups == NULL) return;

@@ -22,6 +22,11 @@ static void send_end(struct rk_group *group, struct rk_member *to, bool is_done)
     (void)rk_raft_report_snapshot(group->raft, to->number, is_done);
 }
 
+void rk_group_send_close(struct rk_group *group, struct rk_member *to)
+{
+    send_end(group, to, false);
+}
+
 void rk_group_snapshot_send(struct rk_group *group, const struct rk_raft_message *message)
 {
     struct rk_host *host = group->host;
@@ -85,8 +90,8 @@ void rk_group_sends_run(struct rk_group *group)
 {
     struct rk_host *host = group->host;
     for (uint32_t i = 0; i < host->member_count; i++) {
-        struct rk_snapshot_send *send = &group->sends[i];
         struct rk_member *to = host->members[i];
+        struct rk_snapshot_send *send = &group->sends[to->at];
         if (send->source == NULL) continue;
         uint64_t idle = rk_host_now(host) - send->moved_ms;
         if (idle > GIVE_UP_MS || !rk_group_is_leader(group)) {
@@ -381,6 +386,7 @@ enum rk_status rk_group_install(struct rk_group *group,
     group->clean_batch = host->filling;
     host->is_urgent = true;
     rk_group_clock_applied(group);
+    if (group->id == 0) host->has_new_table = true;
     ack(group, receive->from, receive->id, 0, ACK_DONE);
     receive_end(group);
     rk_host_log(host, RK_LOG_INFO, "group %u: installed snapshot %" PRIu64, group->id,

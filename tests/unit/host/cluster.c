@@ -70,6 +70,25 @@ static void on_fatal(void *context, enum rk_status status, const char *text)
     if (!node->is_chatty) fail_msg("%s: fatal: %s", node->name, node->fatal);
 }
 
+static void node_make(struct cluster *cluster, uint32_t at, uint32_t peer_count)
+{
+    struct node *node = &cluster->nodes[at];
+    node->cluster = cluster;
+    node->peer_count = peer_count;
+    snprintf(node->name, sizeof(node->name), "n%u", at + 1);
+    node->disk = rk_memfs_new(100 + at);
+    cluster->peers[at] = (struct rk_host_peer){node->name, "127.0.0.1:7600", "", ""};
+}
+
+uint32_t cluster_grow(struct cluster *cluster)
+{
+    uint32_t at = cluster->count++;
+    assert_true(at < CLUSTER_NODES_MAX);
+    node_make(cluster, at, at + 1);
+    cluster_start(cluster, at);
+    return at;
+}
+
 struct cluster *cluster_new(struct cluster_options options)
 {
     struct cluster *cluster = calloc(1, sizeof(*cluster));
@@ -81,13 +100,8 @@ struct cluster *cluster_new(struct cluster_options options)
     cluster->disk_ms = 2;
     cluster->answers = calloc(CLUSTER_CALLS_MAX, sizeof(*cluster->answers));
     rk_arena_init(&cluster->arena);
-    for (uint32_t i = 0; i < options.nodes; i++) {
-        struct node *node = &cluster->nodes[i];
-        node->cluster = cluster;
-        snprintf(node->name, sizeof(node->name), "n%u", i + 1);
-        node->disk = rk_memfs_new(100 + i);
-        cluster->peers[i] = (struct rk_host_peer){node->name, "127.0.0.1:7600", "", ""};
-    }
+    for (uint32_t i = 0; i < options.nodes; i++)
+        node_make(cluster, i, options.nodes);
     for (uint32_t i = 0; i < options.nodes; i++)
         cluster_start(cluster, i);
     return cluster;
@@ -154,7 +168,7 @@ enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *err
         .data = "data",
         .self = {node->name, "127.0.0.1:7600", "127.0.0.1:7400", "127.0.0.1:7500"},
         .peers = cluster->peers,
-        .peer_count = cluster->count,
+        .peer_count = node->peer_count,
         .group_count = cluster->groups,
         .seed = 7 + at + 1000 * node->wipes,
         .snapshot_bytes = cluster->snapshot_bytes,
@@ -162,6 +176,7 @@ enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *err
         .fs = rk_memfs_fs(node->disk),
     };
     assert_null(node->host);
+    node->members_seen = 0;
     enum rk_status status = rk_host_open(&node->host, &node->options, &io, error);
     if (status != RK_OK) {
         node->host = NULL;
@@ -228,6 +243,18 @@ static void disk_run(struct node *node)
         assert_int_equal(rk_wal_tend(node->wal, false, &has_more, &why), RK_OK);
 }
 
+/* A node connects with those whom it came to know. */
+static void connect_new(struct cluster *cluster, uint32_t at)
+{
+    struct node *node = &cluster->nodes[at];
+    if (node->host == NULL || rk_host_members_version(node->host) == node->members_seen)
+        return;
+    node->members_seen = rk_host_members_version(node->host);
+    for (uint32_t i = 0; i < cluster->count; i++)
+        if (cluster->nodes[i].host != NULL && !cluster->cut[at][i])
+            links_set(cluster, at, i, true, false);
+}
+
 void cluster_step(struct cluster *cluster)
 {
     cluster->now_ms++;
@@ -253,6 +280,7 @@ void cluster_step(struct cluster *cluster)
         if (node->host == NULL) continue;
         disk_run(node);
         rk_host_flush(node->host);
+        connect_new(cluster, i);
     }
 }
 

@@ -8,7 +8,7 @@
 #include "state/machine.h"
 #include "storage/memfs.h"
 
-enum { CLUSTER_NODES_MAX = 5, CLUSTER_CALLS_MAX = 200000 };
+enum { CLUSTER_NODES_MAX = 7, CLUSTER_CALLS_MAX = 200000 };
 
 struct cluster;
 
@@ -27,6 +27,8 @@ struct node {
     uint64_t wipes;
     int64_t wall_lead_ms;     /* of its wall clock */
     uint32_t machine_version; /* of its program; 0: the newest */
+    uint32_t peer_count;      /* its --peers name the first so many nodes */
+    uint64_t members_seen;    /* rk_host_members_version as of the last step */
     struct rk_host_options options;
 };
 
@@ -70,6 +72,8 @@ struct cluster_options {
 
 struct cluster *cluster_new(struct cluster_options options);
 void cluster_free(struct cluster *cluster);
+/* One node more, started with an empty disk. Returns which. */
+uint32_t cluster_grow(struct cluster *cluster);
 void cluster_start(struct cluster *cluster, uint32_t node);
 /* Tries to start it; what rk_host_open says, error is of 256 bytes. */
 enum rk_status cluster_try_start(struct cluster *cluster, uint32_t node, char *error);

@@ -1,0 +1,398 @@
+/* Nodes that come, go and are replaced, under load, with crashes in between. */
+#include "cluster.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+enum { KEYS = 97 };
+
+/* A load of puts, each key with rising numbers; what was answered must never be lost. */
+struct load {
+    struct cluster *cluster;
+    uint64_t calls[KEYS]; /* under way; 0: none */
+    uint32_t asked[KEYS];
+    uint32_t acknowledged[KEYS];
+    uint32_t next, done;
+};
+
+static void load_key(struct load *load, uint32_t key)
+{
+    struct cluster *cluster = load->cluster;
+    uint64_t call = load->calls[key];
+    if (call != 0 && cluster_has_answer(cluster, call)) {
+        const struct rk_reply *reply = cluster_answer(cluster, call, 1);
+        if (reply->status == RK_OK) {
+            load->acknowledged[key] = load->asked[key];
+            load->done++;
+        }
+        load->calls[key] = 0;
+    }
+    if (load->calls[key] != 0) return;
+    uint32_t node = (load->next + key) % cluster->count;
+    struct rk_host_status status;
+    if (cluster->nodes[node].host == NULL) return;
+    rk_host_status(cluster->nodes[node].host, &status);
+    if (strcmp(status.state, "running") != 0) return;
+    char text[128];
+    snprintf(text, sizeof(text), "{\"k\":\"key%u\",\"v\":%u}", key, ++load->asked[key]);
+    load->calls[key] = cluster_call(cluster, node, RK_OP_CACHE_PUT, text);
+}
+
+/* Calls of a node that died get no answer. */
+static void load_forget(struct load *load)
+{
+    memset(load->calls, 0, sizeof(load->calls));
+}
+
+static void load_run(struct load *load, uint64_t ms)
+{
+    for (uint64_t i = 0; i < ms; i++) {
+        load_key(load, load->next++ % KEYS);
+        cluster_step(load->cluster);
+    }
+}
+
+static void load_check(struct load *load)
+{
+    struct cluster *cluster = load->cluster;
+    uint32_t node = 0;
+    while (cluster->nodes[node].host == NULL)
+        node++;
+    for (uint32_t key = 0; key < KEYS; key++) {
+        char text[64];
+        if (load->acknowledged[key] == 0) continue;
+        snprintf(text, sizeof(text), "{\"k\":\"key%u\"}", key);
+        const struct rk_reply *reply = cluster_ask(cluster, node, RK_OP_CACHE_GET, text);
+        assert_int_equal(reply->status, RK_OK);
+        assert_true(reply->found);
+        snprintf(text, sizeof(text), "%.*s", (int)reply->value.bytes.size,
+                 (const char *)reply->value.bytes.data);
+        assert_true((uint32_t)atoi(text) >= load->acknowledged[key]);
+    }
+}
+
+static struct rk_host_status status_of(struct cluster *cluster, uint32_t node)
+{
+    struct rk_host_status status;
+    rk_host_status(cluster->nodes[node].host, &status);
+    return status;
+}
+
+static const struct rk_host_node_status *node_of(const struct rk_host_status *status,
+                                                 const char *name)
+{
+    for (uint32_t i = 0; i < status->node_count; i++)
+        if (strcmp(status->nodes[i].name, name) == 0) return &status->nodes[i];
+    return NULL;
+}
+
+static bool is_done(struct cluster *cluster, uint32_t asked, uint32_t voters)
+{
+    struct rk_host_status status = status_of(cluster, asked);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < status.node_count; i++)
+        count += strcmp(status.nodes[i].role, "voter") == 0;
+    return status.is_reconciled && count == voters;
+}
+
+/* Until all groups have the membership, as node `asked` sees it. */
+static void wait_members(struct load *load, uint32_t asked, uint32_t voters)
+{
+    for (uint32_t i = 0; i < 40000; i++) {
+        if (is_done(load->cluster, asked, voters)) return;
+        load_run(load, 1);
+    }
+    struct rk_host_status status = status_of(load->cluster, asked);
+    for (uint32_t i = 0; i < status.node_count; i++)
+        printf("%s number %u: %s\n", status.nodes[i].name,
+               (unsigned)status.nodes[i].number, status.nodes[i].role);
+    fail_msg("the membership does not become %u voters", voters);
+}
+
+static void ask(struct load *load, uint32_t node, enum rk_op op, const char *json)
+{
+    uint64_t call = cluster_call(load->cluster, node, op, json);
+    for (uint32_t i = 0; i < 15000 && !cluster_has_answer(load->cluster, call); i++)
+        load_run(load, 1);
+    const struct rk_reply *reply = cluster_answer(load->cluster, call, 1);
+    if (reply->status != RK_OK) fail_msg("%s: %s", json, reply->text);
+}
+
+static void add(struct load *load, uint32_t asked, uint32_t voters)
+{
+    char text[128];
+    uint32_t node = load->cluster->count;
+    snprintf(text, sizeof(text), "{\"name\":\"n%u\",\"peer\":\"127.0.0.1:7600\"}", node + 1);
+    ask(load, asked, RK_OP_CLUSTER_ADD, text);
+    assert_int_equal(cluster_grow(load->cluster), node);
+    snprintf(text, sizeof(text), "{\"name\":\"n%u\"}", node + 1);
+    ask(load, asked, RK_OP_CLUSTER_PROMOTE, text);
+    wait_members(load, asked, voters);
+}
+
+/* Afterwards the process may end: it knows that it was removed. */
+static void drop(struct load *load, uint32_t node)
+{
+    for (uint32_t i = 0; i < 5000; i++) {
+        if (strcmp(status_of(load->cluster, node).state, "removed") == 0) break;
+        load_run(load, 1);
+    }
+    assert_string_equal(status_of(load->cluster, node).state, "removed");
+    assert_true(rk_host_is_idle(load->cluster->nodes[node].host));
+    const struct rk_reply *reply =
+        cluster_ask(load->cluster, node, RK_OP_CACHE_GET, "{\"k\":\"a\"}");
+    assert_int_equal(reply->status, RK_EUNAVAILABLE);
+    cluster_kill(load->cluster, node, RK_MEMFS_CRASH_KEEP_ALL);
+    load_forget(load);
+}
+
+static void open_load(struct load *load, uint32_t nodes, uint64_t snapshot_bytes)
+{
+    memset(load, 0, sizeof(*load));
+    load->cluster = cluster_new((struct cluster_options){
+        .nodes = nodes, .groups = 3, .snapshot_bytes = snapshot_bytes});
+    cluster_settle(load->cluster, 3000);
+    load_run(load, 500);
+}
+
+static void close_load(struct load *load)
+{
+    load_check(load);
+    cluster_run(load->cluster, 1500);
+    cluster_check_equal(load->cluster);
+    cluster_free(load->cluster);
+}
+
+static void test_three_to_five_and_back(void **state)
+{
+    struct load load;
+    (void)state;
+    open_load(&load, 3, 16384);
+    add(&load, 0, 4);
+    add(&load, 1, 5);
+    cluster_settle(load.cluster, 5000);
+    load_run(&load, 1000);
+    /* The new ones carry it: two of the old ones may die. */
+    cluster_kill(load.cluster, 0, RK_MEMFS_CRASH_RANDOM);
+    cluster_kill(load.cluster, 1, RK_MEMFS_CRASH_RANDOM);
+    load_forget(&load);
+    cluster_settle(load.cluster, 5000);
+    load_run(&load, 500);
+    cluster_start(load.cluster, 0);
+    cluster_start(load.cluster, 1);
+    load_run(&load, 3000);
+    uint32_t done = load.done;
+    ask(&load, 4, RK_OP_CLUSTER_REMOVE, "{\"name\":\"n1\"}");
+    wait_members(&load, 4, 4);
+    drop(&load, 0);
+    ask(&load, 3, RK_OP_CLUSTER_REMOVE, "{\"name\":\"n4\"}");
+    wait_members(&load, 4, 3);
+    drop(&load, 3);
+    assert_true(load.done > done + 100);
+    cluster_settle(load.cluster, 3000);
+    struct rk_host_status status = status_of(load.cluster, 1);
+    assert_int_equal(node_of(&status, "n5")->number, 5);
+    close_load(&load);
+}
+
+static void test_leaders_die_in_the_middle(void **state)
+{
+    struct load load;
+    (void)state;
+    open_load(&load, 3, 0);
+    for (uint32_t round = 0; round < 2; round++) {
+        char text[128];
+        uint32_t node = load.cluster->count;
+        snprintf(text, sizeof(text), "{\"name\":\"n%u\",\"peer\":\"127.0.0.1:7600\"}",
+                 node + 1);
+        ask(&load, 1, RK_OP_CLUSTER_ADD, text);
+        cluster_grow(load.cluster);
+        snprintf(text, sizeof(text), "{\"name\":\"n%u\"}", node + 1);
+        ask(&load, 1, RK_OP_CLUSTER_PROMOTE, text);
+        for (uint32_t i = 0; i < 4; i++) {
+            load_run(&load, 37 + 41 * i);
+            int leader = cluster_leader(load.cluster, i);
+            uint32_t victim = leader < 0 ? i % 3 : (uint32_t)leader;
+            cluster_kill(load.cluster, victim, RK_MEMFS_CRASH_RANDOM);
+            load_forget(&load);
+            load_run(&load, 700);
+            cluster_start(load.cluster, victim);
+            load_run(&load, 100);
+        }
+        wait_members(&load, 1, 4 + round);
+    }
+    ask(&load, 1, RK_OP_CLUSTER_REMOVE, "{\"name\":\"n3\"}");
+    for (uint32_t i = 0; i < 3; i++) {
+        load_run(&load, 90 + 60 * i);
+        int leader = cluster_leader(load.cluster, 0);
+        if (leader < 0 || leader == 2) continue;
+        cluster_kill(load.cluster, (uint32_t)leader, RK_MEMFS_CRASH_RANDOM);
+        load_forget(&load);
+        load_run(&load, 700);
+        cluster_start(load.cluster, (uint32_t)leader);
+        load_run(&load, 200);
+    }
+    wait_members(&load, 1, 4);
+    drop(&load, 2);
+    cluster_settle(load.cluster, 5000);
+    close_load(&load);
+}
+
+static void test_a_wiped_node_is_replaced(void **state)
+{
+    struct load load;
+    (void)state;
+    open_load(&load, 3, 16384);
+    for (uint32_t round = 0; round < 3; round++) {
+        uint32_t victim = round, other = (round + 1) % 3;
+        char text[64];
+        cluster_kill(load.cluster, victim, RK_MEMFS_CRASH_RANDOM);
+        load_forget(&load);
+        cluster_wipe(load.cluster, victim);
+        load_run(&load, 1500);
+        cluster_start(load.cluster, victim);
+        load_run(&load, 1000);
+        struct rk_host_status status = status_of(load.cluster, victim);
+        assert_non_null(strstr(status.state, "rukun cluster replace n"));
+        snprintf(text, sizeof(text), "{\"name\":\"n%u\"}", victim + 1);
+        ask(&load, other, RK_OP_CLUSTER_REPLACE, text);
+        wait_members(&load, other, 3);
+        status = status_of(load.cluster, other);
+        assert_int_equal(node_of(&status, load.cluster->nodes[victim].name)->number,
+                         4 + round);
+        cluster_settle(load.cluster, 3000);
+        status = status_of(load.cluster, victim);
+        assert_string_equal(status.state, "running");
+    }
+    close_load(&load);
+}
+
+/* While one node is away all others are replaced: it would know nobody any more. */
+static void test_one_that_was_away_finds_the_others(void **state)
+{
+    struct load load;
+    (void)state;
+    open_load(&load, 3, 16384);
+    add(&load, 0, 4);
+    add(&load, 0, 5);
+    cluster_kill(load.cluster, 0, RK_MEMFS_CRASH_RANDOM);
+    load_forget(&load);
+    load_run(&load, 1500);
+    for (uint32_t victim = 1; victim < 5; victim++) {
+        uint32_t other = victim == 4 ? 1 : victim + 1;
+        char text[64];
+        cluster_kill(load.cluster, victim, RK_MEMFS_CRASH_RANDOM);
+        load_forget(&load);
+        cluster_wipe(load.cluster, victim);
+        load_run(&load, 1500);
+        cluster_start(load.cluster, victim);
+        snprintf(text, sizeof(text), "{\"name\":\"n%u\"}", victim + 1);
+        ask(&load, other, RK_OP_CLUSTER_REPLACE, text);
+        wait_members(&load, other, 5);
+    }
+    cluster_start(load.cluster, 0);
+    cluster_settle(load.cluster, 5000);
+    load_run(&load, 1000);
+    close_load(&load);
+}
+
+static void test_a_live_node_is_replaced(void **state)
+{
+    struct load load;
+    (void)state;
+    open_load(&load, 3, 0);
+    ask(&load, 0, RK_OP_CLUSTER_REPLACE, "{\"name\":\"n2\"}");
+    drop(&load, 1);
+    /* Its old life is over also after a restart. */
+    cluster_start(load.cluster, 1);
+    load_run(&load, 100);
+    assert_string_equal(status_of(load.cluster, 1).state, "removed");
+    cluster_kill(load.cluster, 1, RK_MEMFS_CRASH_KEEP_ALL);
+    load_forget(&load);
+    cluster_wipe(load.cluster, 1);
+    cluster_start(load.cluster, 1);
+    wait_members(&load, 0, 3);
+    cluster_settle(load.cluster, 3000);
+    close_load(&load);
+}
+
+static void refused(struct cluster *cluster, enum rk_op op, const char *json,
+                    enum rk_status wanted)
+{
+    const struct rk_reply *reply = cluster_ask(cluster, 0, op, json);
+    if (reply->status != wanted)
+        fail_msg("%s: %s %s", json, rk_status_text(reply->status), reply->text);
+}
+
+static void test_what_can_not_be(void **state)
+{
+    struct load load;
+    (void)state;
+    open_load(&load, 3, 0);
+    struct cluster *cluster = load.cluster;
+    refused(cluster, RK_OP_CLUSTER_ADD, "{\"name\":\"n1\",\"peer\":\"a:1\"}", RK_EEXIST);
+    refused(cluster, RK_OP_CLUSTER_ADD, "{\"name\":\"n9\",\"peer\":\"a\"}", RK_ERANGE);
+    refused(cluster, RK_OP_CLUSTER_ADD, "{\"name\":\"n 9\",\"peer\":\"a:1\"}", RK_ERANGE);
+    refused(cluster, RK_OP_CLUSTER_REMOVE, "{\"name\":\"n9\"}", RK_ENOENT);
+    refused(cluster, RK_OP_CLUSTER_PROMOTE, "{\"name\":\"n9\"}", RK_ENOENT);
+    refused(cluster, RK_OP_CLUSTER_REPLACE, "{\"name\":\"n9\"}", RK_ENOENT);
+    for (char name = 'a'; name < 'e'; name++) {
+        char text[64];
+        snprintf(text, sizeof(text), "{\"name\":\"%c\",\"peer\":\"a:1\"}", name);
+        assert_int_equal(cluster_ask(cluster, 0, RK_OP_CLUSTER_ADD, text)->status, RK_OK);
+    }
+    refused(cluster, RK_OP_CLUSTER_ADD, "{\"name\":\"x\",\"peer\":\"a:1\"}", RK_ELIMIT);
+    /* Those never came; they leave without a trace, and their numbers are gone. */
+    for (char name = 'a'; name < 'e'; name++) {
+        char text[64];
+        snprintf(text, sizeof(text), "{\"name\":\"%c\"}", name);
+        assert_int_equal(cluster_ask(cluster, 0, RK_OP_CLUSTER_REMOVE, text)->status, RK_OK);
+    }
+    wait_members(&load, 0, 3);
+    add(&load, 0, 4);
+    struct rk_host_status status = status_of(cluster, 0);
+    assert_int_equal(node_of(&status, "n4")->number, 8);
+    /* Two of four are down: a change that needs them waits, and comes when they do. */
+    cluster_kill(cluster, 2, RK_MEMFS_CRASH_KEEP_ALL);
+    load_forget(&load);
+    cluster_settle(cluster, 3000);
+    ask(&load, 0, RK_OP_CLUSTER_REMOVE, "{\"name\":\"n3\"}");
+    wait_members(&load, 0, 3);
+    /* It comes back and learns that it is out. */
+    cluster_start(cluster, 2);
+    drop(&load, 2);
+    close_load(&load);
+}
+
+static void test_the_last_voter_stays(void **state)
+{
+    struct load load;
+    (void)state;
+    open_load(&load, 1, 0);
+    refused(load.cluster, RK_OP_CLUSTER_REMOVE, "{\"name\":\"n1\"}", RK_EINVAL);
+    add(&load, 0, 2);
+    ask(&load, 0, RK_OP_CLUSTER_REMOVE, "{\"name\":\"n1\"}");
+    wait_members(&load, 1, 1);
+    drop(&load, 0);
+    cluster_settle(load.cluster, 3000);
+    load_run(&load, 500);
+    close_load(&load);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_three_to_five_and_back),
+        cmocka_unit_test(test_leaders_die_in_the_middle),
+        cmocka_unit_test(test_a_wiped_node_is_replaced),
+        cmocka_unit_test(test_one_that_was_away_finds_the_others),
+        cmocka_unit_test(test_a_live_node_is_replaced),
+        cmocka_unit_test(test_what_can_not_be),
+        cmocka_unit_test(test_the_last_voter_stays),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
