@@ -1,4 +1,4 @@
-/* cache.c - rukun cache ... and rukun cluster ... */
+/* cache.c - rukun cache ... */
 #include "cli.h"
 
 #include <stdio.h>
@@ -102,32 +102,6 @@ static int cache_stats(struct cli *cli)
     return code;
 }
 
-static int cluster_info(struct cli *cli)
-{
-    return cli_call(cli, "cluster.info", "{}");
-}
-
-static int cluster_transfer(struct cli *cli)
-{
-    if (cli->to == NULL) {
-        fprintf(stderr, "rukun: cluster transfer needs --to NODE\n");
-        return EXIT_USAGE;
-    }
-    char *end = NULL;
-    unsigned long group = strtoul(cli->arguments[0], &end, 10);
-    if (end == cli->arguments[0] || *end != '\0') {
-        fprintf(stderr, "rukun: %s is no group number\n", cli->arguments[0]);
-        return EXIT_USAGE;
-    }
-    char request[1024];
-    struct cli_field fields[] = {{"to", cli->to, 0, false}};
-    char *object = cli_object(fields, 1);
-    if (object == NULL) return EXIT_ERROR;
-    (void)snprintf(request, sizeof(request), "{\"group\":%lu,%s", group, object + 1);
-    free(object);
-    return cli_call(cli, "cluster.transfer", request);
-}
-
 const struct cli_command cli_cache_commands[] = {
     {"cache", "get", "KEY [--cache C]", "print a value", 1, 1, false, cache_get},
     {"cache", "put", "KEY [VALUE | --file F] [--ttl D]", "store a value", 1, 2, false,
@@ -135,12 +109,5 @@ const struct cli_command cli_cache_commands[] = {
     {"cache", "delete", "KEY [--cache C]", "remove it", 1, 1, false, cache_delete},
     {"cache", "add", "KEY DELTA [--ttl D]", "add to a counter", 2, 2, false, cache_add},
     {"cache", "stats", "[--cache C]", "counters", 0, 0, false, cache_stats},
-    {NULL, NULL, NULL, NULL, 0, 0, false, NULL},
-};
-
-const struct cli_command cli_cluster_commands[] = {
-    {"cluster", "info", "", "nodes, groups, leaders", 0, 0, false, cluster_info},
-    {"cluster", "transfer", "GROUP --to NODE", "hand a group's leadership over", 1, 1,
-     false, cluster_transfer},
     {NULL, NULL, NULL, NULL, 0, 0, false, NULL},
 };

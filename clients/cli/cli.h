@@ -38,6 +38,10 @@ struct cli {
     const char *group;
     const char *prefix;
     const char *to;
+    const char *peer; /* addresses of a node */
+    const char *http;
+    const char *rpc;
+    bool is_learner;
     const char *file; /* read the value from here; "-" is standard input */
     bool is_raw;
     bool is_dead;

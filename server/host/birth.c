@@ -221,6 +221,48 @@ static void refuse(struct rk_host *host, struct rk_member *to, const char *text)
     rk_host_section_end(host, to, RK_LINK_CONTROL);
 }
 
+/* A probe of a node that is awaited under its name; the leader of group 0 binds the disk to
+ * the number. */
+static void probe_note(struct rk_host *host, struct rk_member *from, uint64_t disk)
+{
+    from->is_told = true;
+    from->probe_ms = rk_host_now(host);
+    from->probe_disk = disk;
+}
+
+/* PROBED: u64 disk, blobs name, peer, http, rpc. The new node need not reach the leader of
+ * group 0 itself. */
+static void probe_relay(struct rk_host *host, const struct rk_member *from)
+{
+    struct rk_member *leader = rk_group_leader(host->groups[0]);
+    if (leader == NULL || leader == host->self) return;
+    struct rk_buf *out = rk_host_section(host, leader, RK_LINK_CONTROL, RK_SECTION_PROBED);
+    rk_buf_u64(out, from->probe_disk);
+    rk_buf_blob(out, rk_slice_of_string(from->name));
+    rk_buf_blob(out, rk_slice_of_string(from->peer));
+    rk_buf_blob(out, rk_slice_of_string(from->http));
+    rk_buf_blob(out, rk_slice_of_string(from->rpc));
+    rk_host_section_end(host, leader, RK_LINK_CONTROL);
+}
+
+void rk_host_probed_receive(struct rk_host *host, struct rk_slice body)
+{
+    struct rk_reader in;
+    rk_reader_init(&in, body);
+    uint64_t disk = rk_read_u64(&in);
+    struct rk_slice name = rk_read_blob(&in);
+    struct rk_slice peer = rk_read_blob(&in);
+    struct rk_slice http = rk_read_blob(&in);
+    struct rk_slice rpc = rk_read_blob(&in);
+    struct rk_member *member =
+        in.is_failed ? NULL : rk_host_member_by_name(host, name);
+    if (member == NULL || member->number == 0 || member->disk != 0 || disk == 0) {
+        host->metrics.frames_dropped++;
+        return;
+    }
+    if (rk_member_addresses_take(member, peer, http, rpc)) probe_note(host, member, disk);
+}
+
 static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t disk,
                           struct rk_slice body)
 {
@@ -239,12 +281,10 @@ static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t
     bool is_awaited = host->is_running && from->number != 0 && from->disk == 0 &&
                       names_agree(wish, host->cluster_name);
     if (!host->is_running || is_awaited) {
-        /* Where it is awaited, the leader of group 0 now binds the disk to its number. */
         if (!rk_member_addresses_take(from, peer, http, rpc)) return;
-        from->is_told = true;
-        from->probe_ms = rk_host_now(host);
-        from->probe_disk = disk;
+        probe_note(host, from, disk);
         memcpy(from->probe_cluster, wish, sizeof(wish));
+        if (is_awaited) probe_relay(host, from);
         return;
     }
     if (RK_MUTANT(empty_disk_votes) && from->number != 0) {

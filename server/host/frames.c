@@ -118,6 +118,7 @@ static void section(struct rk_host *host, struct rk_member *from, uint16_t kind,
     case RK_SECTION_NODE: rk_host_node_receive(host, from, body); break;
     case RK_SECTION_SNAP_CHUNK: rk_snapshot_chunk_receive(host, from, body); break;
     case RK_SECTION_SNAP_ACK: rk_snapshot_ack_receive(host, from, body); break;
+    case RK_SECTION_PROBED: rk_host_probed_receive(host, body); break;
     case RK_SECTION_HOLD: rk_host_hold_receive(host, body); break;
     default: host->metrics.frames_dropped++; break; /* of a newer version */
     }

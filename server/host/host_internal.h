@@ -59,6 +59,7 @@ enum rk_section {
     RK_SECTION_SNAP_CHUNK = 6,
     RK_SECTION_SNAP_ACK = 7,
     RK_SECTION_HOLD = 8, /* a leader was placed by hand */
+    RK_SECTION_PROBED = 9, /* a new disk asks under a name that awaits one */
     RK_SECTION_BIRTH_PROBE = 16,
     RK_SECTION_BIRTH_ADOPT = 17,
     RK_SECTION_BIRTH_REFUSED = 18,
@@ -433,6 +434,7 @@ void rk_host_birth_receive(struct rk_host *host, struct rk_member *from, uint64_
                            const struct rk_cluster_id *cluster, uint16_t kind,
                            struct rk_slice body);
 void rk_host_birth_written(struct rk_host *host);
+void rk_host_probed_receive(struct rk_host *host, struct rk_slice body);
 void rk_host_node_section(struct rk_host *host, struct rk_member *to);
 void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
                           struct rk_slice body);

@@ -302,7 +302,7 @@ const char *rk_member_role(const struct rk_host *host, const struct rk_member *m
 {
     bool is_voter = true, is_learner = true;
     if (!host->is_running) return "";
-    if (member->number == 0) return "removed";
+    if (member->number == 0 || (member == host->self && host->is_removed)) return "removed";
     if (member->wish == RK_MEMBER_LEAVING) return "leaving";
     for (uint32_t id = 0; id <= host->group_count; id++) {
         const struct rk_group *group = host->groups[id];

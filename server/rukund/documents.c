@@ -34,9 +34,12 @@ static void history_field(struct rk_buf *out, uint64_t history)
 static void print_nodes(struct rk_buf *out, const struct rk_host_status *status)
 {
     rk_buf_append_string(out, ",\"nodes\":[");
+    const char *comma = "";
     for (uint32_t i = 0; i < status->node_count; i++) {
         const struct rk_host_node_status *node = &status->nodes[i];
-        rk_buf_append_string(out, i == 0 ? "{" : ",{");
+        if (strcmp(node->role, "removed") == 0) continue;
+        rk_buf_printf(out, "%s{", comma);
+        comma = ",";
         text_field(out, "name", node->name);
         rk_buf_append_string(out, ",");
         number_field(out, "number", node->number);
@@ -46,6 +49,8 @@ static void print_nodes(struct rk_buf *out, const struct rk_host_status *status)
         text_field(out, "rpc", node->rpc);
         rk_buf_append_string(out, ",");
         text_field(out, "peer", node->peer);
+        rk_buf_append_string(out, ",");
+        text_field(out, "role", node->role);
         rk_buf_printf(out, ",\"up\":%s}", node->is_up ? "true" : "false");
     }
     rk_buf_append_string(out, "]");
@@ -84,6 +89,9 @@ void rk_document_cluster(struct rk_buf *out, struct rk_worker *worker, bool is_h
     text_field(out, "engine", worker->engine->name);
     rk_buf_append_string(out, ",");
     text_field(out, "version", RK_VERSION);
+    rk_buf_append_string(out, ",");
+    number_field(out, "members_version", status.members_version);
+    rk_buf_printf(out, ",\"reconciled\":%s", status.is_reconciled ? "true" : "false");
     print_nodes(out, &status);
     rk_buf_append_string(out, ",\"groups\":[");
     for (uint32_t i = 0; i < status.group_count; i++) {

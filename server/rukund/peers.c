@@ -77,8 +77,8 @@ static void log_reason(struct peer_out *out)
     if (out->link != RK_LINK_CONTROL || strcmp(out->reason, out->logged) == 0) return;
     memcpy(out->logged, out->reason, sizeof(out->logged));
     rk_log_event(&out->peers->worker->log, RK_LOG_WARN, "peer not reached",
-                 RK_LOG_TEXT("peer", out->node->name),
-                 RK_LOG_TEXT("address", out->node->peer),
+                 RK_LOG_TEXT("peer", out->node.name),
+                 RK_LOG_TEXT("address", out->node.peer),
                  RK_LOG_TEXT("reason", out->reason));
 }
 
@@ -99,7 +99,7 @@ __attribute__((format(printf, 2, 3))) static void fail(struct peer_out *out,
         out->attempts = 0;
         out->backoff_ms = 0;
         rk_log_event(&worker->log, RK_LOG_INFO, "peer link lost",
-                     RK_LOG_TEXT("peer", out->node->name),
+                     RK_LOG_TEXT("peer", out->node.name),
                      RK_LOG_TEXT("link", rk_peer_link_name(out->link)),
                      RK_LOG_TEXT("reason", out->reason));
     } else {
@@ -107,7 +107,7 @@ __attribute__((format(printf, 2, 3))) static void fail(struct peer_out *out,
         log_reason(out);
     }
     rk_worker_touch(worker);
-    rk_host_link_down(worker->host, out->node->name, out->link, !was_up);
+    rk_host_link_down(worker->host, out->node.name, out->link, !was_up);
     uint32_t pause = out->backoff_ms;
     if (pause > 1) pause = pause / 2 + (uint32_t)rk_random_below(&worker->random, pause);
     out->backoff_ms = out->backoff_ms == 0 ? BACKOFF_MIN_MS : out->backoff_ms * 2;
@@ -125,7 +125,7 @@ static void send_hello(struct peer_out *out)
     rk_buf_u8(&hello, (uint8_t)out->link);
     rk_buf_blob(&hello, rk_slice_of_string(config->cluster));
     rk_buf_blob(&hello, rk_slice_of_string(config->name));
-    rk_buf_blob(&hello, rk_slice_of_string(out->node->name));
+    rk_buf_blob(&hello, rk_slice_of_string(out->node.name));
     rk_peer_frame(&out->stream.out, rk_buf_slice(&hello));
     rk_buf_fini(&hello);
     rk_stream_touch(&out->stream);
@@ -164,10 +164,10 @@ static size_t on_answer(struct rk_stream *stream, struct rk_slice in)
     out->logged[0] = '\0';
     worker->metrics.peer_links_up++;
     rk_log_event(&worker->log, RK_LOG_INFO, "peer link up",
-                 RK_LOG_TEXT("peer", out->node->name),
+                 RK_LOG_TEXT("peer", out->node.name),
                  RK_LOG_TEXT("link", rk_peer_link_name(out->link)));
     rk_worker_touch(worker);
-    rk_host_link_up(worker->host, out->node->name, out->link);
+    rk_host_link_up(worker->host, out->node.name, out->link);
     return used;
 }
 
@@ -249,7 +249,13 @@ static void start(struct peer_out *out)
     struct rk_address address;
     char port[8];
     struct evutil_addrinfo hints = {0}, *found = NULL;
-    if (rk_address_parse(&address, out->node->peer) != RK_OK) return; /* checked at start */
+    /* A node that moved tells its new address to those whom it reaches; one that all others
+     * were told of by --peers is where that says. */
+    bool is_other = out->configured[0] != '\0' && (out->attempts & 1) != 0;
+    if (rk_address_parse(&address, is_other ? out->configured : out->node.peer) != RK_OK) {
+        fail(out, "no address is known");
+        return;
+    }
     (void)snprintf(port, sizeof(port), "%u", (unsigned)address.port);
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
@@ -287,9 +293,96 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
         fail(out, "no answer within %d ms", (int)ATTEMPT_MS);
 }
 
+/* --- who is connected ---------------------------------------------------------------- */
+
+static struct peer_out *find_out(struct rk_peers *peers, const char *name,
+                                 enum rk_host_link link)
+{
+    rk_list_each (at, &peers->outs) {
+        struct peer_out *out = RK_CONTAINER(at, struct peer_out, link_out);
+        if (out->link == link && strcmp(out->node.name, name) == 0) return out;
+    }
+    return NULL;
+}
+
+static void out_free(struct peer_out *out)
+{
+    if (out->state == OUT_UP) out->peers->worker->metrics.peer_links_up--;
+    let_go(out);
+    if (out->timer != NULL) event_free(out->timer);
+    rk_list_remove(&out->link_out);
+    rk_free(out);
+}
+
+static enum rk_status out_new(struct rk_peers *peers, const char *name,
+                              enum rk_host_link link)
+{
+    const struct rk_config *config = peers->worker->config;
+    struct peer_out *out = rk_calloc(1, sizeof(*out));
+    if (out == NULL) return RK_ENOMEM;
+    out->timer = event_new(peers->worker->base, -1, 0, on_timer, out);
+    if (out->timer == NULL) {
+        rk_free(out);
+        return RK_ENOMEM;
+    }
+    out->peers = peers;
+    out->link = link;
+    out->fd = -1;
+    (void)snprintf(out->node.name, sizeof(out->node.name), "%s", name);
+    for (uint32_t i = 0; i < config->node_count; i++)
+        if (strcmp(config->nodes[i].name, name) == 0)
+            memcpy(out->configured, config->nodes[i].peer, sizeof(out->configured));
+    rk_list_push_back(&peers->outs, &out->link_out);
+    return RK_OK;
+}
+
+/* A connection that stands is kept: what changed may be the spelling. */
+static void out_follow(struct peer_out *out, const char *address)
+{
+    if (out->state == OUT_UP)
+        rk_host_link_up(out->peers->worker->host, out->node.name, out->link);
+    if (strcmp(out->node.peer, address) == 0) return;
+    (void)snprintf(out->node.peer, sizeof(out->node.peer), "%s", address);
+    if (out->state != OUT_WAITING) return;
+    out->backoff_ms = 0;
+    set_timer(out, 0);
+}
+
+static bool has_node(const struct rk_host_status *status, const char *name)
+{
+    for (uint32_t i = 0; i < status->node_count; i++)
+        if (strcmp(status->nodes[i].name, name) == 0) return true;
+    return false;
+}
+
+enum rk_status rk_peers_sync(struct rk_peers *peers)
+{
+    struct rk_worker *worker = peers->worker;
+    uint64_t version = rk_host_members_version(worker->host);
+    struct rk_host_status status;
+    if (version == peers->members_seen) return RK_OK;
+    rk_host_status(worker->host, &status);
+    rk_list_each_safe (at, &peers->outs) {
+        struct peer_out *out = RK_CONTAINER(at, struct peer_out, link_out);
+        if (!has_node(&status, out->node.name)) out_free(out);
+    }
+    for (uint32_t i = 0; i < status.node_count; i++) {
+        const struct rk_host_node_status *node = &status.nodes[i];
+        if (strcmp(node->name, worker->config->name) == 0) continue;
+        for (int link = 0; link < RK_LINK_COUNT; link++) {
+            struct peer_out *out = find_out(peers, node->name, (enum rk_host_link)link);
+            if (out == NULL && out_new(peers, node->name, (enum rk_host_link)link) != RK_OK)
+                return RK_ENOMEM; /* tried again in the next turn */
+            out = find_out(peers, node->name, (enum rk_host_link)link);
+            out_follow(out, node->peer);
+        }
+    }
+    peers->members_seen = version;
+    return RK_OK;
+}
+
 enum rk_status rk_peers_new(struct rk_peers **out, struct rk_worker *worker, int listener)
 {
-    const struct rk_config *config = worker->config;
     struct rk_peers *peers = rk_calloc(1, sizeof(*peers));
     if (peers == NULL) {
         (void)close(listener);
@@ -297,24 +390,9 @@ enum rk_status rk_peers_new(struct rk_peers **out, struct rk_worker *worker, int
     }
     peers->worker = worker;
     rk_list_init(&peers->incoming);
+    rk_list_init(&peers->outs);
     enum rk_status status = rk_peer_listen(peers, listener);
-    peers->outs =
-        rk_calloc((size_t)config->node_count * RK_LINK_COUNT + 1, sizeof(*peers->outs));
-    if (peers->outs == NULL) status = RK_ENOMEM;
-    for (uint32_t i = 0; status == RK_OK && i < config->node_count * RK_LINK_COUNT; i++) {
-        const struct rk_config_peer *node = &config->nodes[i / RK_LINK_COUNT];
-        if (strcmp(node->name, config->name) == 0) continue;
-        struct peer_out *at = &peers->outs[peers->out_count++];
-        at->peers = peers;
-        at->node = node;
-        at->link = (enum rk_host_link)(i % RK_LINK_COUNT);
-        at->fd = -1;
-        at->timer = event_new(worker->base, -1, 0, on_timer, at);
-        if (at->timer == NULL)
-            status = RK_ENOMEM;
-        else
-            set_timer(at, 0);
-    }
+    if (status == RK_OK) status = rk_peers_sync(peers);
     if (status != RK_OK) {
         rk_peers_free(peers);
         return status;
@@ -330,23 +408,11 @@ void rk_peers_free(struct rk_peers *peers)
         rk_worker_unguard(peers->worker, peers->listener);
         evconnlistener_free(peers->listener);
     }
-    for (uint32_t i = 0; i < peers->out_count; i++) {
-        let_go(&peers->outs[i]);
-        if (peers->outs[i].timer != NULL) event_free(peers->outs[i].timer);
-    }
+    rk_list_each_safe (link, &peers->outs)
+        out_free(RK_CONTAINER(link, struct peer_out, link_out));
     rk_list_each_safe (link, &peers->incoming)
         rk_peer_in_close(RK_CONTAINER(link, struct peer_in, link_in));
-    rk_free(peers->outs);
     rk_free(peers);
-}
-
-static struct peer_out *find_out(struct rk_peers *peers, const char *name,
-                                 enum rk_host_link link)
-{
-    for (uint32_t i = 0; i < peers->out_count; i++)
-        if (peers->outs[i].link == link && strcmp(peers->outs[i].node->name, name) == 0)
-            return &peers->outs[i];
-    return NULL;
 }
 
 void rk_peers_send(struct rk_peers *peers, const char *name, enum rk_host_link link,

@@ -22,6 +22,10 @@ RK_MUST_CHECK enum rk_status rk_peers_new(struct rk_peers **out, struct rk_worke
                                           int listener);
 void rk_peers_free(struct rk_peers *peers); /* NULL is fine */
 
+/* Connects with those whom the host came to know, ends what leads to those it no longer
+ * knows. Nothing to do unless rk_host_members_version changed. RK_ENOMEM: call again. */
+enum rk_status rk_peers_sync(struct rk_peers *peers);
+
 /* Queues one frame for the end of the turn; counted as lost when the link is down or has
  * too much waiting. */
 void rk_peers_send(struct rk_peers *peers, const char *name, enum rk_host_link link,

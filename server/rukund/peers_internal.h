@@ -23,7 +23,9 @@ enum out_state { OUT_WAITING, OUT_RESOLVING, OUT_CONNECTING, OUT_GREETING, OUT_U
 struct peer_out {
     struct rk_stream stream;
     struct rk_peers *peers;
-    const struct rk_config_peer *node;
+    struct rk_list link_out;         /* in peers->outs */
+    struct rk_config_peer node;      /* as the host knows it now */
+    char configured[RK_ADDRESS_MAX]; /* of --peers; "": not there */
     enum rk_host_link link;
     enum out_state state;
     struct event *timer;   /* next attempt, or the attempt's time limit */
@@ -50,8 +52,8 @@ struct peer_in {
 struct rk_peers {
     struct rk_worker *worker;
     struct evconnlistener *listener;
-    struct peer_out *outs;
-    uint32_t out_count;
+    struct rk_list outs;
+    uint64_t members_seen; /* rk_host_members_version */
     struct rk_list incoming;
     uint32_t incoming_count;
 };

@@ -175,6 +175,7 @@ static void run_loop(struct rk_worker *worker)
         (void)event_base_loop(worker->base,
                               EVLOOP_ONCE | (worker->is_restless ? EVLOOP_NONBLOCK : 0));
         rk_worker_touch(worker);
+        (void)rk_peers_sync(worker->peers);
         rk_host_flush(worker->host);
         worker->is_turn_open = false;
         rk_streams_flush(&worker->streams);

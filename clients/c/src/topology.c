@@ -31,13 +31,15 @@ static bool take_nodes(struct rk_topology *out, const json_t *nodes)
     const json_t *node;
     json_array_foreach(nodes, i, node)
     {
+        const char *name = text_of(node, "name"), *rpc = text_of(node, "rpc");
+        /* One that is about to join has not told its addresses yet. */
+        if (name[0] == '\0' || strrchr(rpc, ':') == NULL) continue;
         struct rk_node *to = &out->nodes[out->node_count++];
-        (void)snprintf(to->name, sizeof(to->name), "%s", text_of(node, "name"));
-        (void)snprintf(to->rpc, sizeof(to->rpc), "%s", text_of(node, "rpc"));
+        (void)snprintf(to->name, sizeof(to->name), "%s", name);
+        (void)snprintf(to->rpc, sizeof(to->rpc), "%s", rpc);
         to->is_up = json_is_true(json_object_get(node, "up"));
-        if (to->name[0] == '\0' || strrchr(to->rpc, ':') == NULL) return false;
     }
-    return true;
+    return out->node_count > 0;
 }
 
 /* A node that lags behind names an older leader: the higher term wins. */

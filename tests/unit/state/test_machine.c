@@ -104,23 +104,6 @@ static void test_time_does_not_go_back(void **state)
     world_close(world);
 }
 
-static void test_members(void **state)
-{
-    (void)state;
-    struct world *world = world_open();
-    assert_int_equal(rk_machine_members(world->machine).size, 0);
-    struct rk_request request = ask(RK_OP_MEMBERS);
-    request.value = (struct rk_value){text("table"), RK_ENCODING_RAW};
-    RK_SET(&request, VALUE);
-    assert_int_equal(apply_request(world, &request, world->now), RK_OK);
-    assert_text(rk_machine_members(world->machine), "table");
-    assert_int_equal(world->ear.heard[0].kind, RK_EVENT_MEMBERS);
-    world->restore_each = 1;
-    assert_int_equal(world_apply(world, RK_SLICE_EMPTY), RK_OK);
-    assert_text(rk_machine_members(world->twin), "table");
-    world_close(world);
-}
-
 static void test_due_comes_in_batches(void **state)
 {
     (void)state;
@@ -502,7 +485,6 @@ int main(void)
         cmocka_unit_test(test_an_empty_entry_moves_the_index),
         cmocka_unit_test(test_what_it_does_not_know_stops_it),
         cmocka_unit_test(test_time_does_not_go_back),
-        cmocka_unit_test(test_members),
         cmocka_unit_test(test_due_comes_in_batches),
         cmocka_unit_test(test_a_lost_proposal_is_made_again),
         cmocka_unit_test(test_random_histories_agree),
