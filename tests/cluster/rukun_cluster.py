@@ -167,6 +167,7 @@ class Node:
         self.log = cluster.folder / f"{name}.log"
         self.process = None
         self.extra = []  # flags of this node alone
+        self.peers = None  # its --peers, None: the cluster's
         self.descriptors = None  # most open files, None: as the test's own
         self.prefix = []  # a command that runs it, such as one that enters a namespace
 
@@ -174,7 +175,7 @@ class Node:
         assert self.process is None, f"{self.name} runs already"
         command = [*self.prefix, str(RUKUND), "--name", self.name, "--data", str(self.data), "--http",
                    self.http, "--rpc", self.rpc, "--peer", self.peer, "--peers",
-                   self.cluster.peers, *self.cluster.flags, *self.extra]
+                   self.peers or self.cluster.peers, *self.cluster.flags, *self.extra]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log,
                                             stdin=subprocess.DEVNULL,
@@ -296,6 +297,13 @@ class Cluster:
         self.peers = ",".join(f"{node.name}={node.peer}" for node in self.nodes)
         if start:
             self.start()
+
+    def grow(self, name):
+        """A node more, not started: its --peers name all that are known, the others' do not."""
+        node = Node(self, name, *free_ports(3))
+        node.peers = ",".join(f"{other.name}={other.peer}" for other in [*self.nodes, node])
+        self.nodes.append(node)
+        return node
 
     def __getitem__(self, name):
         for node in self.nodes:
