@@ -263,6 +263,20 @@ void rk_host_probed_receive(struct rk_host *host, struct rk_slice body)
     if (rk_member_addresses_take(member, peer, http, rpc)) probe_note(host, member, disk);
 }
 
+/* The planted bug: an empty disk comes back under the number that has voted before. */
+static void disk_rebind(struct rk_host *host, struct rk_member *from, uint64_t disk)
+{
+    struct rk_member_table table;
+    if (rk_member_table_decode(&table, rk_buf_slice(&host->table)) != RK_OK) return;
+    struct rk_member_row *row = rk_member_table_number(&table, from->number);
+    if (row == NULL) return;
+    row->disk = from->disk = disk;
+    rk_buf_reset(&host->scratch);
+    rk_member_table_encode(&host->scratch, &table);
+    rk_buf_reset(&host->table);
+    rk_buf_append_slice(&host->table, rk_buf_slice(&host->scratch));
+}
+
 static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t disk,
                           struct rk_slice body)
 {
@@ -287,11 +301,7 @@ static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t
         if (is_awaited) probe_relay(host, from);
         return;
     }
-    if (RK_MUTANT(empty_disk_votes) && from->number != 0) {
-        from->disk = disk;
-        rk_buf_reset(&host->table);
-        table_encode(host, &host->table);
-    }
+    if (RK_MUTANT(empty_disk_votes) && from->number != 0) disk_rebind(host, from, disk);
     if (!names_agree(wish, host->cluster_name))
         snprintf(text, sizeof(text), "this is cluster %s, not %s", host->cluster_name,
                  wish);
