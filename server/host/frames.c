@@ -161,7 +161,7 @@ void rk_host_receive(struct rk_host *host, const char *from, enum rk_host_link l
         member->heard_ms = rk_host_now(host);
         member->wall_lead_ms = (int64_t)(header.wall_ms - host->now.wall_ms);
     } else if (host->is_running && header.cluster.high == host->cluster.high &&
-             header.cluster.low == host->cluster.low) {
+               header.cluster.low == host->cluster.low) {
         rk_host_table_send(host, member);
     }
     while (rk_reader_left(&in) > 0 && !host->is_dead) {

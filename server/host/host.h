@@ -174,7 +174,7 @@ struct rk_host_status {
     const struct rk_host_node_status *nodes;
     uint32_t node_count;
     const uint16_t *slots; /* 4096: slot -> group */
-    const char *state; /* "joining", "running", "stopping", "removed", "refused: ..." */
+    const char *state;     /* "joining", "running", "stopping", "removed", "refused: ..." */
     uint64_t members_version; /* of the member table */
     bool is_reconciled;       /* all groups have the membership that the table wishes */
 };

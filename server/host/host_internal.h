@@ -58,7 +58,7 @@ enum rk_section {
     RK_SECTION_NODE = 5, /* addresses of the sender */
     RK_SECTION_SNAP_CHUNK = 6,
     RK_SECTION_SNAP_ACK = 7,
-    RK_SECTION_HOLD = 8, /* a leader was placed by hand */
+    RK_SECTION_HOLD = 8,   /* a leader was placed by hand */
     RK_SECTION_PROBED = 9, /* a new disk asks under a name that awaits one */
     RK_SECTION_BIRTH_PROBE = 16,
     RK_SECTION_BIRTH_ADOPT = 17,
@@ -346,7 +346,7 @@ struct rk_host {
     bool is_clock_off;
     bool is_removed;    /* the table has this node's number no more */
     bool has_new_table; /* group 0 has applied one */
-    bool has_more; /* the last flush left work */
+    bool has_more;      /* the last flush left work */
     uint64_t stop_ms;
     uint64_t started_ms;
     char refused[256];

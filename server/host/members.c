@@ -114,8 +114,7 @@ static struct rk_member *member_make(struct rk_host *host, struct rk_slice name)
     struct rk_member *member = rk_host_member_by_name(host, name);
     if (member != NULL) return member;
     if (name.size == 0) return NULL;
-    if (host->member_count == RK_HOST_PEERS_MAX &&
-        (host->number == 0 || !evict_one(host)))
+    if (host->member_count == RK_HOST_PEERS_MAX && (host->number == 0 || !evict_one(host)))
         return NULL;
     member = rk_calloc(1, sizeof(*member));
     if (member == NULL) return NULL;
@@ -205,9 +204,8 @@ static bool has_name(const struct rk_member_table *table, const char *name)
 static void own_check(struct rk_host *host, struct rk_member_table *table)
 {
     const struct rk_member_row *own = rk_member_table_number(table, host->number);
-    bool is_removed =
-        own == NULL || (own->wish == RK_MEMBER_LEAVING &&
-                        rk_member_table_find(table, own->name) != NULL);
+    bool is_removed = own == NULL || (own->wish == RK_MEMBER_LEAVING &&
+                                      rk_member_table_find(table, own->name) != NULL);
     host->self->number = host->number;
     host->self->disk = host->disk;
     host->self->wish = own == NULL ? RK_MEMBER_LEAVING : own->wish;

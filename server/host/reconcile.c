@@ -3,9 +3,9 @@
 #include <inttypes.h>
 
 /* Each group's leader moves its membership towards the member table, one change at a time:
- * a new node learns, has caught up, votes; one that leaves hands over, then is removed, from
- * group 0 last. The leader of group 0 keeps the table itself up to date: disks of nodes that
- * came, addresses that moved, rows that no group counts on any more. */
+ * a new node learns, has caught up, votes; one that leaves hands over, then is removed,
+ * from group 0 last. The leader of group 0 keeps the table itself up to date: disks of
+ * nodes that came, addresses that moved, rows that no group counts on any more. */
 
 enum { CATCH_UP_ENTRIES = 1024, PROPOSE_AGAIN_MS = 1000 };
 
@@ -275,8 +275,7 @@ static void table_reconcile(struct rk_host *host)
         return;
     for (uint32_t i = 0; i < table.count; i++)
         if (row_follow(host, &table, &table.rows[i])) has_changed = true;
-    for (uint64_t done = row_done(host, &table); done != 0;
-         done = row_done(host, &table)) {
+    for (uint64_t done = row_done(host, &table); done != 0; done = row_done(host, &table)) {
         rk_member_table_drop(&table, done);
         has_changed = true;
     }

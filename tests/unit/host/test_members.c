@@ -108,8 +108,8 @@ static void wait_members(struct load *load, uint32_t asked, uint32_t voters)
     }
     struct rk_host_status status = status_of(load->cluster, asked);
     for (uint32_t i = 0; i < status.node_count; i++)
-        printf("%s number %u: %s\n", status.nodes[i].name,
-               (unsigned)status.nodes[i].number, status.nodes[i].role);
+        printf("%s number %u: %s\n", status.nodes[i].name, (unsigned)status.nodes[i].number,
+               status.nodes[i].role);
     fail_msg("the membership does not become %u voters", voters);
 }
 
@@ -126,7 +126,8 @@ static void add(struct load *load, uint32_t asked, uint32_t voters)
 {
     char text[128];
     uint32_t node = load->cluster->count;
-    snprintf(text, sizeof(text), "{\"name\":\"n%u\",\"peer\":\"127.0.0.1:7600\"}", node + 1);
+    snprintf(text, sizeof(text), "{\"name\":\"n%u\",\"peer\":\"127.0.0.1:7600\"}",
+             node + 1);
     ask(load, asked, RK_OP_CLUSTER_ADD, text);
     assert_int_equal(cluster_grow(load->cluster), node);
     snprintf(text, sizeof(text), "{\"name\":\"n%u\"}", node + 1);
@@ -350,7 +351,8 @@ static void test_what_can_not_be(void **state)
     for (char name = 'a'; name < 'e'; name++) {
         char text[64];
         snprintf(text, sizeof(text), "{\"name\":\"%c\"}", name);
-        assert_int_equal(cluster_ask(cluster, 0, RK_OP_CLUSTER_REMOVE, text)->status, RK_OK);
+        assert_int_equal(cluster_ask(cluster, 0, RK_OP_CLUSTER_REMOVE, text)->status,
+                         RK_OK);
     }
     wait_members(&load, 0, 3);
     add(&load, 0, 4);

@@ -108,6 +108,39 @@ static void test_before_birth_there_are_none(void **state)
     world_close(world);
 }
 
+/* What the first programs wrote: u8 1, varint count, rows without a wish. */
+static void test_the_first_format(void **state)
+{
+    (void)state;
+    struct rk_buf bytes;
+    rk_buf_init(&bytes);
+    rk_buf_u8(&bytes, 1);
+    rk_buf_varint(&bytes, 2);
+    for (uint64_t number = 1; number <= 2; number++) {
+        rk_buf_varint(&bytes, number);
+        rk_buf_u64(&bytes, 100 + number);
+        rk_buf_blob(&bytes, number == 1 ? text("a") : text("b"));
+        for (int i = 0; i < 3; i++)
+            rk_buf_blob(&bytes, text("h:1"));
+    }
+    struct world *world = world_open();
+    struct rk_request request = ask(RK_OP_MEMBERS);
+    request.value = (struct rk_value){rk_buf_slice(&bytes), RK_ENCODING_RAW};
+    RK_SET(&request, VALUE);
+    assert_int_equal(world_call(world, "c", &request)->status, RK_OK);
+    struct rk_member_table table = table_of(world);
+    assert_int_equal(table.version, 1);
+    assert_int_equal(table.birth_count, 2);
+    assert_int_equal(table.rows[1].disk, 102);
+    assert_int_equal(table.rows[1].wish, RK_MEMBER_VOTER);
+    assert_int_equal(change(world, RK_OP_CLUSTER_ADD, "c", "h:2"), RK_OK);
+    table = table_of(world);
+    assert_int_equal(table.rows[2].number, 3);
+    assert_int_equal(table.birth_count, 2);
+    world_close(world);
+    rk_buf_fini(&bytes);
+}
+
 static void test_a_table_only_follows_the_one_before(void **state)
 {
     (void)state;
@@ -221,6 +254,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_codec),
         cmocka_unit_test(test_before_birth_there_are_none),
+        cmocka_unit_test(test_the_first_format),
         cmocka_unit_test(test_a_table_only_follows_the_one_before),
         cmocka_unit_test(test_add_promote_remove),
         cmocka_unit_test(test_the_last_voter_stays),
