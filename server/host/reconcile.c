@@ -52,7 +52,8 @@ static void change_add(struct rk_raft_conf_change *change, enum rk_raft_conf_op 
 
 /* After the change a majority of the voters is up: a change that would stop the group
  * waits. */
-static bool is_safe(const struct rk_group *group, const struct rk_raft_conf_change *change)
+static bool is_safe(const struct rk_group *group, const struct rk_raft_status *status,
+                    const struct rk_raft_conf_change *change)
 {
     const struct rk_host *host = group->host;
     struct rk_raft_members voters = group->conf.voters;
@@ -67,7 +68,11 @@ static bool is_safe(const struct rk_group *group, const struct rk_raft_conf_chan
     }
     for (uint32_t i = 0; i < voters.count; i++) {
         const struct rk_member *member = rk_host_member_by_number(host, voters.ids[i]);
-        up += member != NULL && rk_member_is_up(host, member);
+        if (member == NULL) continue;
+        /* A link that fell says sooner than silence that a node is gone. */
+        up += member == host->self ||
+              (rk_member_is_up(host, member) && member->links[RK_LINK_BULK].is_up &&
+               is_caught_up(status, member->number));
     }
     return up > voters.count / 2;
 }
@@ -100,7 +105,7 @@ static bool wish_promote(const struct rk_group *group, struct rk_member_table *t
         uint64_t old = predecessor(group, table, row);
         /* In one step, so that a replacement never costs a vote. */
         if (old != 0) change_add(change, RK_RAFT_REMOVE, old);
-        if (is_safe(group, change)) return true;
+        if (is_safe(group, status, change)) return true;
     }
     return false;
 }
@@ -141,6 +146,7 @@ static bool has_successor(const struct rk_group *group, struct rk_member_table *
 }
 
 static bool wish_remove(const struct rk_group *group, struct rk_member_table *table,
+                        const struct rk_raft_status *status,
                         const struct rk_raft_members *members,
                         struct rk_raft_conf_change *change)
 {
@@ -151,7 +157,7 @@ static bool wish_remove(const struct rk_group *group, struct rk_member_table *ta
             continue;
         change->count = 0;
         change_add(change, RK_RAFT_REMOVE, number);
-        if (is_safe(group, change)) return true;
+        if (is_safe(group, status, change)) return true;
     }
     return false;
 }
@@ -175,8 +181,8 @@ static void group_reconcile(struct rk_group *group, struct rk_member_table *tabl
     }
     if (!wish_promote(group, table, &status, &change) &&
         !wish_learn(group, table, &change) &&
-        !wish_remove(group, table, &group->conf.learners, &change) &&
-        !wish_remove(group, table, &group->conf.voters, &change))
+        !wish_remove(group, table, &status, &group->conf.learners, &change) &&
+        !wish_remove(group, table, &status, &group->conf.voters, &change))
         return;
     enum rk_status result = rk_raft_propose_conf(group->raft, &change, NULL);
     if (result == RK_OK)

@@ -149,7 +149,7 @@ def test_a_learner_does_not_vote(fresh):
     cluster["n3"].start()
     cluster.wait_ready()
     rukun(cluster, "cluster", "promote", "n4", "--wait", "30s")
-    assert roles(cluster["n1"])["n4"] == "voter"
+    wait_until(lambda: roles(cluster["n1"])["n4"] == "voter", 5, "n1 sees it, too")
 
 
 def test_leaders_spread_over_the_new_ones(fresh):

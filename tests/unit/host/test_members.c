@@ -370,6 +370,58 @@ static void test_what_can_not_be(void **state)
     close_load(&load);
 }
 
+/* Removing n2 while n3 is down would leave n1 without a majority: it waits. */
+static void test_a_change_that_would_stop_a_group_waits(void **state)
+{
+    struct load load;
+    (void)state;
+    open_load(&load, 3, 0);
+    cluster_kill(load.cluster, 2, RK_MEMFS_CRASH_KEEP_ALL);
+    load_forget(&load);
+    cluster_settle(load.cluster, 5000);
+    ask(&load, 0, RK_OP_CLUSTER_REMOVE, "{\"name\":\"n2\"}");
+    load_run(&load, 3000);
+    struct rk_host_status status = status_of(load.cluster, 0);
+    assert_string_equal(node_of(&status, "n2")->role, "leaving");
+    uint32_t done = load.done;
+    load_run(&load, 1000);
+    assert_true(load.done > done + 50);
+    cluster_start(load.cluster, 2);
+    wait_members(&load, 0, 2);
+    drop(&load, 1);
+    cluster_settle(load.cluster, 5000);
+    close_load(&load);
+}
+
+/* Nothing is written any more, the log is gone, and no snapshot knows the new node. */
+static void test_one_joins_when_nothing_happens(void **state)
+{
+    struct load load;
+    (void)state;
+    open_load(&load, 3, 16384);
+    load_run(&load, 3000);
+    cluster_run(load.cluster, 1000);
+    load_forget(&load);
+    for (uint32_t group = 1; group <= 3; group++)
+        assert_true(status_of(load.cluster, 0).groups[group].first_index > 1);
+    const struct rk_reply *reply =
+        cluster_ask(load.cluster, 0, RK_OP_CLUSTER_ADD,
+                    "{\"name\":\"n4\",\"peer\":\"127.0.0.1:7600\"}");
+    assert_int_equal(reply->status, RK_OK);
+    cluster_grow(load.cluster);
+    for (uint32_t i = 0; i < 10000; i++) {
+        struct rk_host_status status = status_of(load.cluster, 0);
+        const struct rk_host_node_status *node = node_of(&status, "n4");
+        if (status.is_reconciled && strcmp(node->role, "learner") == 0) break;
+        cluster_step(load.cluster);
+    }
+    cluster_run(load.cluster, 2000);
+    struct rk_host_status status = status_of(load.cluster, 3);
+    for (uint32_t group = 0; group <= 3; group++)
+        assert_string_equal(status.groups[group].role, "learner");
+    close_load(&load);
+}
+
 static void test_the_last_voter_stays(void **state)
 {
     struct load load;
@@ -394,6 +446,8 @@ int main(void)
         cmocka_unit_test(test_one_that_was_away_finds_the_others),
         cmocka_unit_test(test_a_live_node_is_replaced),
         cmocka_unit_test(test_what_can_not_be),
+        cmocka_unit_test(test_a_change_that_would_stop_a_group_waits),
+        cmocka_unit_test(test_one_joins_when_nothing_happens),
         cmocka_unit_test(test_the_last_voter_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
