@@ -186,6 +186,7 @@ def test_long(fresh):
             run.note(f"wipe {victim.name}")
             victim.kill()
             victim.wipe()
+            victim.peers = ",".join(f"{node.name}={node.peer}" for node in cluster.nodes)
             victim.start()
             others = [node for node in cluster.nodes if node is not victim]
             rukun(cluster, "cluster", "replace", victim.name, "--wait", "60s", at=others[0])
