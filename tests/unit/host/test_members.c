@@ -71,7 +71,7 @@ static void load_check(struct load *load)
         assert_true(reply->found);
         snprintf(text, sizeof(text), "%.*s", (int)reply->value.bytes.size,
                  (const char *)reply->value.bytes.data);
-        assert_true((uint32_t)atoi(text) >= load->acknowledged[key]);
+        assert_true(strtoul(text, NULL, 10) >= load->acknowledged[key]);
     }
 }
 
