@@ -1,5 +1,6 @@
 /* What an entry or a record has that this program does not know. Read again from the
  * bytes: the way of every entry carries no text for a case that ends the node. */
+#include "state/members.h"
 #include "state/object.h"
 #include "state/snapshot.h"
 
@@ -38,6 +39,9 @@ static void explain_request(const struct rk_machine *machine, struct rk_slice by
                        "operation %u has a field that this program does not know", op);
     else if (status == RK_OK && op == RK_OP_MACHINE_VERSION)
         explain_version(out, "machine", request.number, machine->version_max);
+    else if (status == RK_OK && op == RK_OP_MEMBERS && request.value.bytes.size > 0)
+        explain_version(out, "member table", request.value.bytes.data[0],
+                        RK_MEMBER_TABLE_FORMAT);
     rk_arena_fini(&arena);
 }
 

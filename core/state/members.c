@@ -67,9 +67,10 @@ enum rk_status rk_member_table_decode(struct rk_member_table *out, struct rk_sli
         out->next_number = count + 1;
         out->birth_count = count;
     }
-    if (in.is_failed || format == 0 || format > RK_MEMBER_TABLE_FORMAT ||
-        count > RK_MEMBERS_ROWS_MAX || out->birth_count == 0 ||
-        out->birth_count > RK_MEMBERS_ROWS_MAX || out->birth_count >= out->next_number)
+    if (!in.is_failed && format > RK_MEMBER_TABLE_FORMAT) return RK_EUNSUPPORTED;
+    if (in.is_failed || format == 0 || count > RK_MEMBERS_ROWS_MAX ||
+        out->birth_count == 0 || out->birth_count > RK_MEMBERS_ROWS_MAX ||
+        out->birth_count >= out->next_number)
         return RK_EPROTO;
     for (uint32_t i = 0; i < count; i++) {
         row_read(&in, &out->rows[i], format);
@@ -133,7 +134,9 @@ static enum rk_status apply_members(struct rk_machine *machine, struct rk_apply 
     struct rk_slice value = apply->request->value.bytes;
     /* Of format 1 there was only one, at birth, and nothing looked into it here. */
     if (value.size > 0 && value.data[0] == 1) return table_set(machine, apply, value);
-    if (rk_member_table_decode(&next, value) != RK_OK)
+    enum rk_status status = rk_member_table_decode(&next, value);
+    if (status == RK_EUNSUPPORTED) return status; /* of a newer program */
+    if (status != RK_OK)
         return rk_refuse(apply->reply, RK_EINVAL, "value", "no member table");
     if (rk_member_table_decode(&now, rk_buf_slice(&machine->members)) == RK_OK &&
         next.version != now.version + 1)

@@ -43,7 +43,8 @@ struct rk_member_table {
  * u64 disk, u8 wish, blobs name, peer, http, rpc. */
 void rk_member_table_encode(struct rk_buf *out, const struct rk_member_table *table);
 /* The rows' slices point into data. Format 1, written once at birth before nodes could come
- * and go, had rows without a wish and nothing before their count. RK_EPROTO: malformed. */
+ * and go, had rows without a wish and nothing before their count. RK_EPROTO: malformed.
+ * RK_EUNSUPPORTED: a newer format. */
 RK_MUST_CHECK enum rk_status rk_member_table_decode(struct rk_member_table *out,
                                                     struct rk_slice data);
 /* The row of that name that does not leave; NULL: none. */

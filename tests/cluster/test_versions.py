@@ -18,6 +18,8 @@ CASES = {
                  "operation 127; this program has none",
     "machine-version": "group {group}: entry {index} can not be applied: "
                        "machine version 9; this program knows up to 1",
+    "member-table": "group {group}: entry {index} can not be applied: "
+                    "member table version 9; this program knows up to 2",
     "membership": "group {group}: entry {index} can not be applied: "
                   "membership change of version 9; unknown here",
     "snapshot-machine": "group {group}: a record of snapshot {index} does not load: "

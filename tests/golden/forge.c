@@ -62,9 +62,12 @@ static void command(struct rk_buf *out, const char *what)
 {
     struct rk_buf bytes;
     struct rk_request request;
-    rk_request_init(&request, RK_OP_MACHINE_VERSION);
+    bool is_table = strcmp(what, "member-table") == 0;
+    const uint8_t table[] = {LATER, 0, 0};
+    rk_request_init(&request, is_table ? RK_OP_MEMBERS : RK_OP_MACHINE_VERSION);
     request.number = LATER;
-    RK_SET(&request, NUMBER);
+    request.value = (struct rk_value){rk_slice_of(table, sizeof(table)), RK_ENCODING_RAW};
+    request.present = is_table ? RK_FIELD_BIT_VALUE : RK_FIELD_BIT_NUMBER;
     rk_buf_init(&bytes);
     rk_request_encode(&bytes, &request);
     check("request", rk_buf_check(&bytes));

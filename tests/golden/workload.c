@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "state/caches.h"
+#include "state/members.h"
 #include "state/queues.h"
 
 #include <inttypes.h>
@@ -406,16 +407,37 @@ static void number_entry(struct workload *workload, enum rk_op op, uint64_t numb
     own(workload, &request);
 }
 
+/* The leader's: the table at birth, later without a node that has left. */
 static void members_entry(struct workload *workload)
 {
-    /* u8 format; of what the machine keeps only the bytes. */
+    static const char *const names[] = {"n1", "n2", "n3"};
     struct rk_request request;
-    char table[32];
-    (void)snprintf(table, sizeof(table), "\1table %u", (unsigned)below(workload, 1000));
+    struct rk_member_table table;
+    struct rk_buf bytes;
+    if (rk_member_table_decode(&table, rk_machine_members(workload->machine)) != RK_OK) {
+        table = (struct rk_member_table){.next_number = 4, .birth_count = 3, .count = 3};
+        for (uint32_t i = 0; i < 3; i++)
+            table.rows[i] = (struct rk_member_row){.number = i + 1,
+                                                   .disk = 100 + i,
+                                                   .name = rk_slice_of_string(names[i]),
+                                                   .peer = RK_SLICE_LITERAL("a:1"),
+                                                   .http = RK_SLICE_LITERAL("a:2"),
+                                                   .rpc = RK_SLICE_LITERAL("a:3")};
+    }
+    for (uint32_t i = 0; i < table.count; i++) {
+        if (table.rows[i].wish != RK_MEMBER_LEAVING) continue;
+        rk_member_table_drop(&table, table.rows[i].number);
+        break;
+    }
+    table.version++;
+    rk_buf_init(&bytes);
+    rk_member_table_encode(&bytes, &table);
+    RK_ASSERT(rk_buf_check(&bytes) == RK_OK);
     rk_request_init(&request, RK_OP_MEMBERS);
-    request.value = (struct rk_value){rk_slice_of_string(table), RK_ENCODING_RAW};
+    request.value = (struct rk_value){rk_buf_slice(&bytes), RK_ENCODING_RAW};
     RK_SET(&request, VALUE);
     own(workload, &request);
+    rk_buf_fini(&bytes);
 }
 
 /* --- life ---------------------------------------------------------------------------- */

@@ -111,6 +111,36 @@ static void test_an_older_program_does_not_open_the_snapshot(void **state)
     cluster_free(cluster);
 }
 
+/* What the others have is beyond it, and their logs do not go back to the beginning. */
+static void test_an_older_program_stops_at_a_received_snapshot(void **state)
+{
+    (void)state;
+    char text[64];
+    struct cluster *cluster = open_cluster((const uint32_t[]){2, 2, 2});
+    cluster_run(cluster, 4000);
+    put_some(cluster, 300);
+    for (uint32_t i = 0; i < 200; i++) {
+        snprintf(text, sizeof(text), "{\"resource\":\"r%u\",\"owner\":\"o\"}", i);
+        assert_true(cluster_ask(cluster, 0, RK_OP_LOCK_ACQUIRE, text)->granted);
+    }
+    cluster_run(cluster, 1000);
+    cluster->nodes[3].machine_version = 1;
+    cluster->nodes[3].is_chatty = true;
+    assert_int_equal(cluster_grow(cluster), 3);
+    const struct rk_reply *reply = cluster_ask(
+        cluster, 0, RK_OP_CLUSTER_ADD, "{\"name\":\"n4\",\"peer\":\"127.0.0.1:7600\"}");
+    assert_int_equal(reply->status, RK_OK);
+    cluster_run(cluster, 8000);
+    const char *fatal = cluster->nodes[3].fatal;
+    assert_non_null(strstr(fatal, "from node n"));
+    assert_non_null(strstr(fatal, "a record of snapshot "));
+    assert_non_null(strstr(fatal, "machine version 2; this program knows up to 1"));
+    /* The others do without it. */
+    reply = cluster_ask(cluster, 0, RK_OP_CACHE_PUT, "{\"k\":\"a\",\"v\":1}");
+    assert_int_equal(reply->status, RK_OK);
+    cluster_free(cluster);
+}
+
 static bool is_spoiling;
 
 static void speak_otherwise(struct cluster *cluster, struct packet *packet)
@@ -154,6 +184,7 @@ int main(void)
         cmocka_unit_test(test_the_version_rises_once_all_know_it),
         cmocka_unit_test(test_an_older_program_stops_at_the_entry),
         cmocka_unit_test(test_an_older_program_does_not_open_the_snapshot),
+        cmocka_unit_test(test_an_older_program_stops_at_a_received_snapshot),
         cmocka_unit_test(test_frames_of_another_protocol_are_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

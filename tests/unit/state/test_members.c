@@ -101,7 +101,7 @@ static void test_before_birth_there_are_none(void **state)
     assert_int_equal(change(world, RK_OP_CLUSTER_ADD, "n4", "d:1"), RK_EUNAVAILABLE);
     assert_int_equal(change(world, RK_OP_CLUSTER_REMOVE, "n1", NULL), RK_EUNAVAILABLE);
     struct rk_request request = ask(RK_OP_MEMBERS);
-    request.value = (struct rk_value){text("no table"), RK_ENCODING_RAW};
+    request.value = (struct rk_value){text("\x02table"), RK_ENCODING_RAW};
     RK_SET(&request, VALUE);
     assert_int_equal(world_call(world, "c", &request)->status, RK_EINVAL);
     assert_int_equal(rk_machine_members(world->machine).size, 0);

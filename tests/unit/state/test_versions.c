@@ -121,6 +121,13 @@ static void test_what_is_not_known_is_named(void **state)
     good.data[0] = 2;
     explain_command(rk_buf_slice(&good), why);
     assert_string_equal(why, "request version 2; this program knows up to 1");
+    struct rk_request members = ask(RK_OP_MEMBERS);
+    members.value = (struct rk_value){text("\x09table"), RK_ENCODING_RAW};
+    RK_SET(&members, VALUE);
+    rk_buf_reset(&good);
+    rk_request_encode(&good, &members);
+    explain_command(rk_buf_slice(&good), why);
+    assert_string_equal(why, "member table version 9; this program knows up to 2");
     rk_buf_fini(&good);
 
     struct rk_machine *machine = new_machine_up_to(0);
