@@ -153,6 +153,16 @@ static enum rk_status set_uint(struct loading *loading, const struct setting *ro
     return RK_OK;
 }
 
+/* A text that a file can hold as it is: ';' begins a remark there, ends are trimmed, and
+ * a NUL or a line end would cut it. */
+static bool is_plain(const char *text)
+{
+    size_t size = strlen(text);
+    for (size_t i = 0; i < size; i++)
+        if ((unsigned char)text[i] < ' ' || text[i] == 0x7f || text[i] == ';') return false;
+    return size == 0 || (text[0] != ' ' && text[size - 1] != ' ');
+}
+
 static enum rk_status set_value(struct loading *loading, const struct setting *row,
                                 const char *text)
 {
@@ -170,7 +180,12 @@ static enum rk_status set_value(struct loading *loading, const struct setting *r
             return fail(loading, RK_EINVAL, "%s: \"%.64s\" is none of %s (%s)", row->name,
                         text, row->words, loading->source);
         break;
-    case KIND_TEXT: break;
+    case KIND_TEXT:
+        if (!is_plain(text))
+            return fail(loading, RK_EINVAL,
+                        "%s: no ';', control character or blank at an end is allowed (%s)",
+                        row->name, loading->source);
+        break;
     }
     char *copy = rk_strdup(text);
     if (copy == NULL) return fail(loading, RK_ENOMEM, "no memory for the settings");
