@@ -42,6 +42,18 @@ def test_the_holder_knows_without_the_network(fresh):
         assert lock.state == "lost"  # for good, although the node may have kept the session
 
 
+def test_a_lease_counts_from_the_grant(cluster):
+    """A lock with a lease of its own, granted after a wait longer than that lease, is held."""
+    with rukun.Client(endpoints(cluster)) as first, rukun.Client(endpoints(cluster)) as second:
+        held = first.lock("waited", lease=3, wait=0)
+        held.acquire()
+        waiting = second.lock("waited", lease=1.5, wait=20)
+        waiting.acquire()  # the first lease runs out
+        waiting.check()
+        assert waiting.fence > held.fence and waiting.left > 0.5
+        waiting.release()
+
+
 HOLDER = """
 import sys, rukun
 client = rukun.Client(sys.argv[1], session_ttl=2, deadline=2)

@@ -212,6 +212,36 @@ static void request_fill(struct rk_request *request, const struct rukun_lock *lo
 #undef TAKE
 }
 
+/* Starts the lease anew, so that it is known from when it counts. On an error the lock
+ * is given back in the background. */
+static enum rk_status lease_renew(struct rukun_lock *lock, rukun_error *err)
+{
+    struct rk_request request =
+        release_request(lock->resource, lock->owner, lock->session, lock->fence);
+    request.op = RK_OP_LOCK_RENEW;
+    request.lease_ms = lock->lease_ms;
+    RK_SET(&request, LEASE_MS);
+    uint64_t started_ms = rk_now_ms();
+    struct rk_arena arena;
+    rk_arena_init(&arena);
+    struct rk_reply reply;
+    struct rk_call *call = NULL;
+    enum rk_status status =
+        rk_call_run(&call, lock->client, &request, 0, &arena, &reply, err);
+    if (status == RK_OK) {
+        uint64_t drift = lock->lease_ms / 10 > 200 ? lock->lease_ms / 10 : 200;
+        lock->safe_until_ms =
+            started_ms + (lock->lease_ms > drift ? lock->lease_ms - drift : 0);
+    } else {
+        request = release_request(lock->resource, lock->owner, lock->session, lock->fence);
+        (void)rk_call_background(lock->client, &request, released_done, NULL);
+        atomic_store(&lock->is_released, true);
+    }
+    rk_call_free(call);
+    rk_arena_fini(&arena);
+    return status;
+}
+
 /* One request, which waits at most as long as one request can. */
 static enum rk_status acquire_once(struct rukun_lock *lock, const rukun_lock_opts *opts,
                                    uint64_t wait_ms, rukun_error *err)
@@ -236,6 +266,7 @@ static enum rk_status acquire_once(struct rukun_lock *lock, const rukun_lock_opt
     pthread_mutex_unlock(&client->lock);
     call->undo = &undo->open;
     uint64_t started_ms = call->started_ms;
+    bool has_waited = false;
     struct rk_arena arena;
     rk_arena_init(&arena);
     struct rk_reply reply;
@@ -247,6 +278,7 @@ static enum rk_status acquire_once(struct rukun_lock *lock, const rukun_lock_opt
         lock->safe_until_ms =
             started_ms + (reply.lease_ms > drift ? reply.lease_ms - drift : 0);
         atomic_store(&lock->is_released, false);
+        has_waited = rk_now_ms() - started_ms > drift / 2;
         rk_call_free(call);
     }
     rk_arena_fini(&arena);
@@ -254,6 +286,9 @@ static enum rk_status acquire_once(struct rukun_lock *lock, const rukun_lock_opt
         undo_start(undo);
     else
         undo_free(undo);
+    /* A lease of its own began at the grant, of which only the answer is known here. */
+    if (status == RK_OK && lock->session[0] == '\0' && has_waited)
+        status = lease_renew(lock, err);
     return status;
 }
 
