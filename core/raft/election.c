@@ -149,11 +149,12 @@ static void request_votes(struct rk_raft *raft)
 }
 
 /* Two that start in the same tick split the votes: they try again well before an election
- * timeout, the first of them alone. */
+ * timeout, the first of them alone. Without early vote they wait for the timeout, as in the
+ * thesis. */
 static void arm_retry(struct rk_raft *raft)
 {
     uint64_t jitter = raft->options.early_jitter;
-    if (raft->early_tries == 0) return;
+    if (!raft->options.early_vote || raft->early_tries == 0) return;
     raft->early_tries--;
     raft->is_early_armed = true;
     raft->early_wait =
@@ -169,7 +170,7 @@ static void start_campaign(struct rk_raft *raft, bool is_pre_vote,
         become_candidate(raft);
     raft->campaign = campaign;
     request_votes(raft);
-    if (campaign == RK_RAFT_CAMPAIGN_EARLY) arm_retry(raft);
+    if (campaign != RK_RAFT_CAMPAIGN_TRANSFER) arm_retry(raft);
 }
 
 void rk_raft_hup(struct rk_raft *raft, bool is_pre_vote, enum rk_raft_campaign campaign)

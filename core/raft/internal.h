@@ -91,9 +91,9 @@ struct rk_raft {
 
     enum rk_raft_campaign campaign; /* of the campaign under way */
     bool has_evidence;              /* early vote: the leader is probably gone */
-    bool is_early_armed;
+    bool is_early_armed; /* a campaign before the timeout: on evidence, or once more */
     uint32_t early_wait;
-    uint32_t early_tries; /* campaigns left on this evidence */
+    uint32_t early_tries; /* campaigns left on this evidence or timeout */
 
     uint64_t transferee;
     uint64_t pending_conf_index; /* no membership change is proposed before it is applied */

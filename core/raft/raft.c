@@ -165,13 +165,16 @@ static void tick_election(struct rk_raft *raft)
     raft->election_elapsed++;
     if (raft->is_early_armed) {
         if (raft->early_wait == 0)
-            rk_raft_hup(raft, true, RK_RAFT_CAMPAIGN_EARLY);
+            rk_raft_hup(raft, true,
+                        raft->has_evidence ? RK_RAFT_CAMPAIGN_EARLY
+                                           : RK_RAFT_CAMPAIGN_NORMAL);
         else
             raft->early_wait--;
     }
     if (!rk_raft_is_promotable(raft)) return;
     if (raft->election_elapsed >= raft->election_timeout) {
         raft->election_elapsed = 0;
+        raft->early_tries = RK_RAFT_EARLY_TRIES;
         rk_raft_hup(raft, raft->options.pre_vote, RK_RAFT_CAMPAIGN_NORMAL);
         return;
     }

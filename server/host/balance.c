@@ -23,18 +23,33 @@ static bool may_keep(const struct rk_group *group, const struct rk_member *membe
     return member->wish != RK_MEMBER_LEAVING && is_voter(group, member);
 }
 
-struct rk_member *rk_group_preferred(const struct rk_group *group)
+/* The members in the order in which they are to lead the group: `place` 0 is the first. */
+static struct rk_member *in_line(const struct rk_group *group, uint32_t place)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < group->host->member_count; i++)
         count += may_keep(group, group->host->members[i]);
-    if (count == 0) return NULL;
-    uint32_t wanted = group->id % count;
+    if (place >= count) return NULL;
+    uint32_t wanted = (group->id + place) % count;
     for (uint32_t i = 0; i < group->host->member_count; i++) {
         struct rk_member *member = group->host->members[i];
         if (may_keep(group, member) && wanted-- == 0) return member;
     }
     return NULL;
+}
+
+struct rk_member *rk_group_preferred(const struct rk_group *group)
+{
+    return in_line(group, 0);
+}
+
+uint32_t rk_group_place(const struct rk_group *group)
+{
+    uint32_t place = 0;
+    for (struct rk_member *member = in_line(group, 0);
+         member != NULL && member != group->host->self; member = in_line(group, place))
+        place++;
+    return place;
 }
 
 /* The voter that stays, this node excepted, that is up and has most of the log. */

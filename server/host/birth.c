@@ -104,31 +104,6 @@ static void adopt(struct rk_host *host)
         host->is_adopting = true;
 }
 
-/* The identity is durable: the node begins to take part. */
-void rk_host_birth_written(struct rk_host *host)
-{
-    for (uint32_t id = 0; id <= host->group_count; id++) {
-        struct rk_storage_error why = {"out of memory"};
-        enum rk_status status = rk_group_new(&host->groups[id], host, id);
-        if (status == RK_OK) status = rk_group_open(host->groups[id], NULL, &why);
-        if (status != RK_OK) {
-            rk_host_fatal(host, status, "group %u can not be opened: %s", id, why.message);
-            return;
-        }
-    }
-    enum rk_status status = rk_slot_map_lay(&host->slots, host->group_count);
-    if (status != RK_OK) {
-        rk_host_fatal(host, status, "no slot map");
-        return;
-    }
-    host->is_running = true;
-    host->refused[0] = '\0';
-    host->started_ms = rk_host_now(host);
-    rk_host_log(host, RK_LOG_INFO,
-                "joined cluster %016" PRIx64 "%016" PRIx64 " as number %" PRIu64,
-                host->cluster.high, host->cluster.low, host->number);
-}
-
 static bool names_agree(const char *a, const char *b)
 {
     return a[0] == '\0' || b[0] == '\0' || strcmp(a, b) == 0;
@@ -183,22 +158,38 @@ static void mint(struct rk_host *host)
     adopt(host);
 }
 
+static bool is_unborn(const struct rk_host *host)
+{
+    return !host->is_running && !host->is_adopting && !host->is_adopt_writing;
+}
+
+static void probe_send(struct rk_host *host, struct rk_member *to)
+{
+    struct rk_buf *out = rk_host_section(host, to, RK_LINK_CONTROL, RK_SECTION_BIRTH_PROBE);
+    rk_buf_blob(out, rk_slice_of_string(host->cluster_wish));
+    rk_buf_blob(out, rk_slice_of_string(host->self->peer));
+    rk_buf_blob(out, rk_slice_of_string(host->self->http));
+    rk_buf_blob(out, rk_slice_of_string(host->self->rpc));
+    rk_host_section_end(host, to, RK_LINK_CONTROL);
+}
+
 /* An empty node asks all; a lone node has nobody to ask. */
 void rk_host_birth_beat(struct rk_host *host)
 {
-    if (host->is_running || host->is_adopting || host->is_adopt_writing) return;
-    for (uint32_t i = 0; i < host->member_count; i++) {
-        struct rk_member *member = host->members[i];
-        if (member == host->self) continue;
-        struct rk_buf *out =
-            rk_host_section(host, member, RK_LINK_CONTROL, RK_SECTION_BIRTH_PROBE);
-        rk_buf_blob(out, rk_slice_of_string(host->cluster_wish));
-        rk_buf_blob(out, rk_slice_of_string(host->self->peer));
-        rk_buf_blob(out, rk_slice_of_string(host->self->http));
-        rk_buf_blob(out, rk_slice_of_string(host->self->rpc));
-        rk_host_section_end(host, member, RK_LINK_CONTROL);
-    }
+    if (!is_unborn(host)) return;
+    for (uint32_t i = 0; i < host->member_count; i++)
+        if (host->members[i] != host->self) probe_send(host, host->members[i]);
     if (may_mint(host)) mint(host);
+}
+
+/* Neither birth nor a first election waits for the next beat: a node that can be reached is
+ * asked, or told who speaks, at once. */
+void rk_host_member_greet(struct rk_host *host, struct rk_member *member)
+{
+    if (is_unborn(host))
+        probe_send(host, member);
+    else if (host->is_running && !host->is_removed)
+        rk_host_node_section(host, member);
 }
 
 static void adopt_offer(struct rk_host *host, struct rk_member *to)
@@ -211,6 +202,38 @@ static void adopt_offer(struct rk_host *host, struct rk_member *to)
     rk_buf_varint(out, host->group_count);
     rk_buf_blob(out, rk_buf_slice(&host->table));
     rk_host_section_end(host, to, RK_LINK_CONTROL);
+}
+
+/* The identity is durable: the node begins to take part. */
+void rk_host_birth_written(struct rk_host *host)
+{
+    for (uint32_t id = 0; id <= host->group_count; id++) {
+        struct rk_storage_error why = {"out of memory"};
+        enum rk_status status = rk_group_new(&host->groups[id], host, id);
+        if (status == RK_OK) status = rk_group_open(host->groups[id], NULL, &why);
+        if (status != RK_OK) {
+            rk_host_fatal(host, status, "group %u can not be opened: %s", id, why.message);
+            return;
+        }
+    }
+    enum rk_status status = rk_slot_map_lay(&host->slots, host->group_count);
+    if (status != RK_OK) {
+        rk_host_fatal(host, status, "no slot map");
+        return;
+    }
+    host->is_running = true;
+    host->refused[0] = '\0';
+    host->started_ms = rk_host_now(host);
+    rk_host_log(host, RK_LOG_INFO,
+                "joined cluster %016" PRIx64 "%016" PRIx64 " as number %" PRIu64,
+                host->cluster.high, host->cluster.low, host->number);
+    for (uint32_t i = 0; i < host->member_count; i++) {
+        struct rk_member *member = host->members[i];
+        if (member == host->self) continue;
+        if (member->probe_disk != 0 && member->probe_disk == member->disk)
+            adopt_offer(host, member);
+        rk_host_member_greet(host, member);
+    }
 }
 
 static void refuse(struct rk_host *host, struct rk_member *to, const char *text)
@@ -298,6 +321,7 @@ static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t
         probe_note(host, from, disk);
         memcpy(from->probe_cluster, wish, sizeof(wish));
         if (is_awaited) probe_relay(host, from);
+        if (is_unborn(host) && may_mint(host)) mint(host);
         return;
     }
     if (RK_MUTANT(empty_disk_votes) && from->number != 0) disk_rebind(host, from, disk);

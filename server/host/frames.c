@@ -158,6 +158,7 @@ void rk_host_receive(struct rk_host *host, const char *from, enum rk_host_link l
     }
     bool is_ours = header_is_ours(host, &header, member);
     if (is_ours) {
+        if (member->heard_ms == 0) rk_host_member_greet(host, member);
         member->heard_ms = rk_host_now(host);
         member->wall_lead_ms = (int64_t)(header.wall_ms - host->now.wall_ms);
     } else if (host->is_running && header.cluster.high == host->cluster.high &&

@@ -86,12 +86,14 @@ static void raft_options(const struct rk_group *group, struct rk_raft_options *o
     options->id = host->number;
     options->seed = rk_hash_mix(rk_random_next(&host->random), group->id);
     options->heartbeat_tick = host->heartbeat_ms / host->tick_ms;
-    options->election_tick =
-        (host->election_timeout_ms + host->tick_ms - 1) / host->tick_ms;
-    options->election_jitter = options->election_tick / 2;
+    /* The setting bounds the silence, jitter included: a new leader stands within it. */
+    uint32_t timeout = (host->election_timeout_ms + host->tick_ms - 1) / host->tick_ms;
+    options->election_tick = (2 * timeout + 2) / 3;
+    options->election_jitter =
+        timeout > options->election_tick ? timeout - options->election_tick : 1;
     options->prevote_retry = options->election_tick / 2;
     options->early_jitter = (20 + host->tick_ms - 1) / host->tick_ms;
-    options->disk_stall_ticks = 3 * options->election_tick;
+    options->disk_stall_ticks = 3 * timeout;
     options->max_cached_bytes = RAFT_CACHE_SIZE;
     options->check_quorum = true;
     options->pre_vote = true;
@@ -213,15 +215,24 @@ bool rk_group_has_contact(const struct rk_group *group)
     return heard > group->conf.voters.count / 2;
 }
 
+/* At the start, when all would campaign at once, nobody does before it could win; then the
+ * node that the group is dealt to goes first, and each next one a heartbeat later: those
+ * before it may be away, or their logs behind. */
+static bool must_let_others_go_first(struct rk_group *group)
+{
+    const struct rk_host *host = group->host;
+    uint64_t now = rk_host_now(host);
+    if (rk_raft_leader(group->raft) != RK_RAFT_NONE ||
+        now - host->started_ms >= 4 * (uint64_t)host->heartbeat_ms)
+        return false;
+    if (!rk_group_has_contact(group)) return true;
+    if (group->contact_ms == 0) group->contact_ms = now;
+    return now - group->contact_ms < rk_group_place(group) * (uint64_t)host->heartbeat_ms;
+}
+
 void rk_group_tick(struct rk_group *group)
 {
-    /* At the start, when all campaign at once, the node that the group is dealt to goes
-     * first, as soon as it could win. */
-    struct rk_host *host = group->host;
-    if (rk_raft_leader(group->raft) == RK_RAFT_NONE &&
-        rk_host_now(host) - host->started_ms < 4 * (uint64_t)host->heartbeat_ms &&
-        (rk_group_preferred(group) != host->self || !rk_group_has_contact(group)))
-        return;
+    if (must_let_others_go_first(group)) return;
     /* Without memory the tick counted and what was due comes next time. */
     (void)rk_raft_tick(group->raft);
 }

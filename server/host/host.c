@@ -318,6 +318,7 @@ void rk_host_link_up(struct rk_host *host, const char *name, enum rk_host_link l
     struct rk_member *member = rk_host_member_by_name(host, rk_slice_of_string(name));
     if (member == NULL || host->is_dead) return;
     member->links[link].is_up = true;
+    if (link == RK_LINK_CONTROL && member != host->self) rk_host_member_greet(host, member);
     if (link != RK_LINK_BULK) return;
     member->down_ms = 0;
     for (uint32_t id = 0; host->is_running && id <= host->group_count; id++)

@@ -260,6 +260,7 @@ struct rk_group {
     uint64_t hold_ms;    /* boot time until which balance leaves it alone */
     uint64_t touched_ms;
     uint64_t transfer_ms; /* boot time of the last transfer begun here */
+    uint64_t contact_ms;  /* boot time at which a majority was first heard; 0: never */
     uint64_t applying;    /* index and term of the entry under apply */
     uint64_t applying_term;
 
@@ -430,6 +431,8 @@ enum rk_status rk_host_identity_load(struct rk_host *host, struct rk_slice node,
 void rk_host_identity_encode(const struct rk_host *host, struct rk_buf *out);
 enum rk_status rk_host_identity_write(struct rk_host *host); /* into the next batch */
 void rk_host_birth_beat(struct rk_host *host);
+/* The node can be reached, or was heard for the first time: it is told who this one is. */
+void rk_host_member_greet(struct rk_host *host, struct rk_member *member);
 void rk_host_birth_receive(struct rk_host *host, struct rk_member *from, uint64_t disk,
                            const struct rk_cluster_id *cluster, uint16_t kind,
                            struct rk_slice body);
@@ -644,6 +647,8 @@ enum rk_status rk_group_record_fail(const struct rk_group *group,
 void rk_host_balance(struct rk_host *host);
 /* The member that the group is dealt to; NULL: none is a voter. */
 struct rk_member *rk_group_preferred(const struct rk_group *group);
+/* How many are to lead it before this node. */
+uint32_t rk_group_place(const struct rk_group *group);
 void rk_group_transfer_call(struct rk_call *call, const struct rk_request *request);
 void rk_group_moving_check(struct rk_group *group);
 void rk_host_stop_run(struct rk_host *host);

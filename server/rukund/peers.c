@@ -348,6 +348,16 @@ static void out_follow(struct peer_out *out, const char *address)
     set_timer(out, 0);
 }
 
+void rk_peers_wake(struct rk_peers *peers, const char *name)
+{
+    rk_list_each (at, &peers->outs) {
+        struct peer_out *out = RK_CONTAINER(at, struct peer_out, link_out);
+        if (out->state != OUT_WAITING || strcmp(out->node.name, name) != 0) continue;
+        out->backoff_ms = 0;
+        set_timer(out, 0);
+    }
+}
+
 static bool has_node(const struct rk_host_status *status, const char *name)
 {
     for (uint32_t i = 0; i < status->node_count; i++)

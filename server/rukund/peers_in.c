@@ -74,6 +74,7 @@ static void greet(struct peer_in *in, struct rk_slice payload)
     answer(in, text);
     if (in->is_greeted) {
         close_older(in);
+        rk_peers_wake(in->peers, in->name);
         return;
     }
     in->peers->worker->metrics.peers_refused++;

@@ -68,4 +68,7 @@ const char *rk_peer_link_name(enum rk_host_link link);
 
 RK_MUST_CHECK enum rk_status rk_peer_listen(struct rk_peers *peers, int listener);
 void rk_peer_in_close(struct peer_in *in);
+/* The node connected to this one, so it is up: links to it that wait for their next attempt
+ * make it now. */
+void rk_peers_wake(struct rk_peers *peers, const char *name);
 #endif

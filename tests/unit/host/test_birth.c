@@ -38,6 +38,42 @@ static void test_three_nodes_are_born(void **state)
     cluster_free(cluster);
 }
 
+/* Nothing of a start waits for a beat or an election timeout: heartbeat 100 ms here,
+ * election timeout 1000 ms. */
+static void test_a_start_takes_no_time(void **state)
+{
+    (void)state;
+    struct cluster *cluster =
+        cluster_new((struct cluster_options){.nodes = 3, .groups = 8});
+    uint64_t birth = cluster_settle(cluster, 3000);
+    for (uint32_t i = 0; i < 3; i++)
+        cluster_kill(cluster, i, RK_MEMFS_CRASH_KEEP_ALL);
+    cluster_run(cluster, 500);
+    for (uint32_t i = 0; i < 3; i++)
+        cluster_start(cluster, i);
+    uint64_t restart = cluster_settle(cluster, 3000);
+    if (birth > 100 || restart > 100)
+        fail_msg("birth took %u ms, restart %u ms", (unsigned)birth, (unsigned)restart);
+    cluster_free(cluster);
+}
+
+/* Groups that are dealt to a node that is away are led by the others a heartbeat later. */
+static void test_a_start_without_one_node(void **state)
+{
+    (void)state;
+    struct cluster *cluster =
+        cluster_new((struct cluster_options){.nodes = 3, .groups = 8});
+    cluster_settle(cluster, 3000);
+    for (uint32_t i = 0; i < 3; i++)
+        cluster_kill(cluster, i, RK_MEMFS_CRASH_KEEP_ALL);
+    cluster_run(cluster, 500);
+    cluster_start(cluster, 1);
+    cluster_start(cluster, 2);
+    uint64_t took = cluster_settle(cluster, 3000);
+    if (took > 300) fail_msg("took %u ms", (unsigned)took);
+    cluster_free(cluster);
+}
+
 static void test_one_node_is_a_cluster(void **state)
 {
     (void)state;
@@ -121,6 +157,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_three_nodes_are_born),
+        cmocka_unit_test(test_a_start_takes_no_time),
+        cmocka_unit_test(test_a_start_without_one_node),
         cmocka_unit_test(test_one_node_is_a_cluster),
         cmocka_unit_test(test_no_birth_until_all_answer),
         cmocka_unit_test(test_minter_that_crashed_offers_again),

@@ -72,6 +72,29 @@ static void test_silent_leader_is_replaced(void **state)
     assert_true(reply->granted);
 }
 
+/* The setting bounds how long the others go without a leader: 1000 ms here. */
+static void test_silent_leader_is_replaced_in_time(void **state)
+{
+    (void)state;
+    uint64_t most = 0;
+    for (int round = 0; round < 10; round++) {
+        uint32_t leader = (uint32_t)cluster_leader(cluster, 0);
+        uint32_t a = (leader + 1) % 3, b = (leader + 2) % 3;
+        cluster_cut(cluster, leader, a, true);
+        cluster_cut(cluster, leader, b, true);
+        uint64_t began = cluster->now_ms;
+        uint64_t call = cluster_call(cluster, a, RK_OP_LOCK_ACQUIRE, TAKE("r", "a"));
+        assert_int_equal(cluster_answer(cluster, call, 3000)->status, RK_OK);
+        uint64_t took = cluster->now_ms - began;
+        if (took > most) most = took;
+        cluster_cut(cluster, leader, a, false);
+        cluster_cut(cluster, leader, b, false);
+        cluster_settle(cluster, 3000);
+        cluster_run(cluster, 137); /* elsewhere between two heartbeats */
+    }
+    if (most > 1000) fail_msg("took %u ms", (unsigned)most);
+}
+
 static void test_deadline_tells_what_is_known(void **state)
 {
     (void)state;
@@ -244,6 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_killed_leader_is_replaced_fast),
         TEST(test_silent_leader_is_replaced),
+        TEST(test_silent_leader_is_replaced_in_time),
         TEST(test_deadline_tells_what_is_known),
         TEST(test_nothing_answered_is_lost),
         TEST(test_all_restart_from_disk),
