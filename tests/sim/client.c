@@ -203,10 +203,10 @@ static void attempt_begin(struct sim_op *op)
     }
     if (op->attempt_count++ > 0) {
         op->was_asked_twice = true;
-        client->favourite = (uint32_t)sim_below(sim, sim->config.nodes);
+        client->favourite = (uint32_t)sim_below(sim, sim->config.slots);
     }
     uint32_t to = sim_chance(sim, 85) ? client->favourite
-                                      : (uint32_t)sim_below(sim, sim->config.nodes);
+                                      : (uint32_t)sim_below(sim, sim->config.slots);
     attempt->call = ++sim->calls;
     attempt->node = &sim->nodes[to];
     attempt->life = attempt->node->life;
@@ -395,9 +395,10 @@ static void transfer(struct sim_client *client)
 {
     struct sim *sim = client->sim;
     struct sim_op *op = op_new(client, RK_OP_CLUSTER_TRANSFER, transferred);
+    sim->counts.transfers++;
     op->request.group_id = sim_below(sim, sim->config.groups + 1);
     RK_SET(&op->request, GROUP_ID);
-    op->request.to = op_text(op, "n%u", 1 + (unsigned)sim_below(sim, sim->config.nodes));
+    op->request.to = op_text(op, "n%u", 1 + (unsigned)sim_below(sim, sim->config.slots));
     RK_SET(&op->request, TO);
     op_send(op);
 }
@@ -454,7 +455,7 @@ void sim_clients_start(struct sim *sim)
         client->sim = sim;
         client->at = i;
         (void)snprintf(client->name, sizeof(client->name), "c%u", i + 1);
-        client->favourite = (uint32_t)sim_below(sim, sim->config.nodes);
+        client->favourite = (uint32_t)sim_below(sim, sim->config.slots);
         client->rate_ppm = 1000000 + sim_between(sim, 0, 2 * sim->config.drift_ppm) -
                            sim->config.drift_ppm;
         sim_world_after(sim, sim_below(sim, 300000), NULL, keepalive, client, 0);

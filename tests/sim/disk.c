@@ -9,6 +9,7 @@ static void armed_death(struct sim *sim, struct sim_node *node, void *context,
 {
     (void)context;
     (void)number;
+    sim->counts.armed++;
     sim_node_kill(node,
                   sim_chance(sim, 50) ? RK_MEMFS_CRASH_LOSE_ALL : RK_MEMFS_CRASH_RANDOM,
                   sim_chance(sim, 60));
@@ -122,6 +123,7 @@ void sim_disk_crash(struct sim_node *node, enum rk_memfs_crash_mode mode)
     if (has_work) rk_host_work_run(node->work);
     if (has_batch) (void)!rk_wal_write(node->wal, node->batch, &error);
     rk_memfs_crash_at(disk, 0);
+    if (rk_memfs_is_down(disk)) sim->counts.torn++;
     if (rk_memfs_is_down(disk))
         rk_memfs_restart(disk, mode);
     else

@@ -21,8 +21,10 @@ enum fault {
     FAULT_ARMED,    /* dies of what it does next */
     FAULT_DEPOSE, /* a leader alone with a stuck disk: what it writes is not the others' */
     FAULT_FULL,   /* refuses what grows */
-    FAULT_WIPE,   /* comes back with another disk: out for good */
-    FAULT_FLIP,   /* a bit flips while the node is down: out for good, or unharmed */
+    FAULT_MESSAGES, /* single messages are lost, doubled, late, or shorter; all the time */
+    FAULT_ECHO, /* a leader is alone and hears old answers, so that it goes on to lead */
+    FAULT_WIPE, /* comes back with another disk: out for good */
+    FAULT_FLIP, /* a bit flips while the node is down: out for good, or unharmed */
     FAULT_COUNT
 };
 
@@ -36,7 +38,9 @@ uint64_t sim_faults_pick(struct sim *sim)
     uint64_t faults = 0;
     if (sim_chance(sim, 3)) return 0;
     for (int fault = 0; fault < FAULT_COUNT; fault++) {
-        uint64_t percent = fault >= FAULT_WIPE ? 8 : fault == FAULT_POWER_ALL ? 20 : 45;
+        uint64_t percent = fault >= FAULT_WIPE                               ? 8
+                           : fault == FAULT_POWER_ALL || fault == FAULT_ECHO ? 20
+                                                                             : 45;
         if (sim_chance(sim, percent)) faults |= UINT64_C(1) << fault;
     }
     return faults;
@@ -51,13 +55,13 @@ static uint64_t election_us(const struct sim *sim)
 static struct sim_node *pick(struct sim *sim)
 {
     if (sim_chance(sim, 60)) return sim_some_leader(sim);
-    return &sim->nodes[sim_below(sim, sim->config.nodes)];
+    return &sim->nodes[sim_below(sim, sim->config.slots)];
 }
 
 static uint32_t healthy(const struct sim *sim)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < sim->config.nodes; i++)
+    for (uint32_t i = 0; i < sim->config.slots; i++)
         if (sim_node_is_up(&sim->nodes[i]) && !sim->nodes[i].is_paused) count++;
     return count;
 }
@@ -65,7 +69,7 @@ static uint32_t healthy(const struct sim *sim)
 /* Most of the time a majority goes on, so that the others have something to miss. */
 static bool may_take_down(struct sim *sim)
 {
-    return healthy(sim) > sim->config.nodes / 2 + 1 || sim_chance(sim, 25);
+    return healthy(sim) > sim->config.slots / 2 + 1 || sim_chance(sim, 25);
 }
 
 /* --- ends of faults ------------------------------------------------------------------ */
@@ -145,10 +149,10 @@ static void partition(struct sim *sim)
     if (sim_chance(sim, 60))
         side = UINT64_C(1) << pick(sim)->at; /* one alone */
     else
-        side = 1 + sim_below(sim, (UINT64_C(1) << sim->config.nodes) - 2);
+        side = 1 + sim_below(sim, (UINT64_C(1) << sim->config.slots) - 2);
     sim_say(sim, "partition %x", (unsigned)side);
-    for (uint32_t from = 0; from < sim->config.nodes; from++)
-        for (uint32_t to = 0; to < sim->config.nodes; to++)
+    for (uint32_t from = 0; from < sim->config.slots; from++)
+        for (uint32_t to = 0; to < sim->config.slots; to++)
             if ((side >> from & 1) != (side >> to & 1)) cut_for(sim, from, to, us);
 }
 
@@ -156,12 +160,25 @@ static void depose(struct sim *sim)
 {
     struct sim_node *node = sim_some_leader(sim);
     uint64_t us = sim_between(sim, election_us(sim), 3 * election_us(sim));
+    sim->counts.stuck_disks++;
     sim_say(sim, "%s is alone, and its disk is stuck", node->name);
-    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
         cut_for(sim, i, node->at, us);
         cut_for(sim, node->at, i, us);
     }
     node->disk_stuck_until_us = sim->now_us + us + sim_below(sim, 2 * election_us(sim));
+}
+
+static void lonely_leader(struct sim *sim)
+{
+    struct sim_node *node = sim_some_leader(sim);
+    uint64_t us = sim_between(sim, election_us(sim), 5 * election_us(sim));
+    sim_say(sim, "%s is alone and hears echoes", node->name);
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
+        cut_for(sim, i, node->at, us);
+        cut_for(sim, node->at, i, us);
+    }
+    sim_messages_echo(node, us);
 }
 
 static void one_way(struct sim *sim)
@@ -170,7 +187,7 @@ static void one_way(struct sim *sim)
     uint64_t us = sim_between(sim, election_us(sim) / 8, 6 * election_us(sim));
     bool is_deaf = sim_chance(sim, 50);
     sim_say(sim, "n%u is %s", at + 1, is_deaf ? "deaf" : "mute");
-    for (uint32_t i = 0; i < sim->config.nodes; i++)
+    for (uint32_t i = 0; i < sim->config.slots; i++)
         if (sim_chance(sim, 80)) cut_for(sim, is_deaf ? i : at, is_deaf ? at : i, us);
 }
 
@@ -178,7 +195,7 @@ static void bridge(struct sim *sim)
 {
     uint32_t a = pick(sim)->at;
     uint32_t b =
-        (a + 1 + (uint32_t)sim_below(sim, sim->config.nodes - 1)) % sim->config.nodes;
+        (a + 1 + (uint32_t)sim_below(sim, sim->config.slots - 1)) % sim->config.slots;
     uint64_t us = sim_between(sim, election_us(sim) / 8, 8 * election_us(sim));
     sim_say(sim, "n%u and n%u are cut", a + 1, b + 1);
     cut_for(sim, a, b, us);
@@ -190,8 +207,8 @@ static void resets(struct sim *sim)
     uint64_t count = sim_between(sim, 1, 6);
     for (uint64_t i = 0; i < count; i++) {
         struct sim_conn *conn =
-            &sim->conns[sim_below(sim, sim->config.nodes)]
-                       [sim_below(sim, sim->config.nodes)][sim_below(sim, RK_LINK_COUNT)];
+            &sim->conns[sim_below(sim, sim->config.slots)]
+                       [sim_below(sim, sim->config.slots)][sim_below(sim, RK_LINK_COUNT)];
         if (conn->from == conn->to) continue;
         sim->counts.resets++;
         sim_net_reset(sim, conn, sim_below(sim, 3000));
@@ -202,12 +219,14 @@ static void disk_fault(struct sim *sim, struct sim_node *node, enum fault fault)
 {
     if (!sim_node_is_up(node)) return;
     if (fault == FAULT_SLOW_DISK) {
+        sim->counts.slow_disks++;
         node->disk_min_us = sim_between(sim, 1000, 20000);
         node->disk_max_us =
             node->disk_min_us + sim_between(sim, 1000, election_us(sim) / 2);
         sim_world_after(sim, sim_between(sim, 1, 10) * election_us(sim), node, disk_well,
                         NULL, 0);
     } else if (fault == FAULT_STUCK_DISK) {
+        sim->counts.stuck_disks++;
         sim_say(sim, "%s: its disk is stuck", node->name);
         node->disk_stuck_until_us =
             sim->now_us + sim_between(sim, election_us(sim) / 4, 4 * election_us(sim));
@@ -222,6 +241,7 @@ static void disk_fault(struct sim *sim, struct sim_node *node, enum fault fault)
 static void wall_jump(struct sim *sim, struct sim_node *node)
 {
     int64_t most = sim_chance(sim, 70) ? 3000 : 60000;
+    sim->counts.jumps++;
     node->wall_lead_ms += (int64_t)sim_below(sim, 2 * (uint64_t)most) - most;
 }
 
@@ -240,7 +260,7 @@ static void arm(struct sim *sim, struct sim_node *node)
 /* At most one node of a run is lost for good, and only if the others are a majority. */
 static bool may_lose(struct sim *sim, const struct sim_node *node)
 {
-    for (uint32_t i = 0; i < sim->config.nodes; i++)
+    for (uint32_t i = 0; i < sim->config.slots; i++)
         if (sim->nodes[i].is_out) return false;
     return node->views[0].durable.last > 10;
 }
@@ -288,6 +308,7 @@ static void flip(struct sim *sim, struct sim_node *node)
     sim->counts.flips++;
     node->is_out = true;
     sim_node_start(node);
+    if (node->host == NULL) sim->counts.flips_found++;
     if (node->host != NULL) node->is_out = false; /* it was of no record that counts */
 }
 
@@ -313,6 +334,7 @@ static void full(struct sim *sim, struct sim_node *node)
 {
     if (!sim_node_is_up(node) || node->is_paused) return;
     sim_node_touch(node);
+    sim->counts.full++;
     rk_host_set_full(node->host, true);
     sim_world_after(sim, election_us(sim), node, has_room, NULL, 0);
 }
@@ -326,7 +348,7 @@ static void inflict(struct sim *sim, enum fault fault)
         if (may_take_down(sim)) crash(sim, node, fault == FAULT_POWER);
         break;
     case FAULT_POWER_ALL:
-        for (uint32_t i = 0; i < sim->config.nodes; i++)
+        for (uint32_t i = 0; i < sim->config.slots; i++)
             crash(sim, &sim->nodes[i], true);
         break;
     case FAULT_PAUSE: pause_one(sim, node); break;
@@ -342,6 +364,8 @@ static void inflict(struct sim *sim, enum fault fault)
     case FAULT_ARMED: arm(sim, node); break;
     case FAULT_DEPOSE: depose(sim); break;
     case FAULT_FULL: full(sim, node); break;
+    case FAULT_ECHO: lonely_leader(sim); break;
+    case FAULT_MESSAGES: break;
     case FAULT_WIPE: wipe(sim, node); break;
     case FAULT_FLIP: flip(sim, node); break;
     case FAULT_COUNT: break;
@@ -357,7 +381,9 @@ static void next(struct sim *sim, struct sim_node *node, void *context, uint64_t
     (void)number;
     if (sim->is_healed || sim->config.faults == 0) return;
     for (int fault = 0; fault < FAULT_COUNT; fault++)
-        if (has(sim, (enum fault)fault)) faults[count++] = (enum fault)fault;
+        if (has(sim, (enum fault)fault) && fault != FAULT_MESSAGES)
+            faults[count++] = (enum fault)fault;
+    if (count == 0) return;
     inflict(sim, faults[sim_below(sim, count)]);
     sim_world_after(sim, sim_between(sim, 0, 2000 * sim->config.fault_ms), NULL, next, NULL,
                     0);
@@ -365,16 +391,17 @@ static void next(struct sim *sim, struct sim_node *node, void *context, uint64_t
 
 void sim_faults_start(struct sim *sim)
 {
+    sim_messages_start(sim, has(sim, FAULT_MESSAGES), has(sim, FAULT_ECHO));
     sim_world_after(sim, 1000 * sim->config.fault_ms, NULL, next, NULL, 0);
 }
 
 void sim_faults_heal(struct sim *sim)
 {
-    for (uint32_t from = 0; from < sim->config.nodes; from++)
-        for (uint32_t to = 0; to < sim->config.nodes; to++)
+    for (uint32_t from = 0; from < sim->config.slots; from++)
+        for (uint32_t to = 0; to < sim->config.slots; to++)
             while (sim->cut[from][to] > 0)
                 sim_net_cut(sim, from, to, false);
-    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
         struct sim_node *node = &sim->nodes[i];
         disk_well(sim, node, NULL, 0);
         node->disk_stuck_until_us = 0;
@@ -385,7 +412,7 @@ void sim_faults_heal(struct sim *sim)
         sim_node_resume(node);
     }
     sim->is_healed = true;
-    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
         struct sim_node *node = &sim->nodes[i];
         if (node->host == NULL && !node->is_out) sim_node_start(node);
     }

@@ -87,22 +87,20 @@ static uint64_t seed_run(uint64_t seed, const struct options *options,
     return trace;
 }
 
-static void counts_print(const struct sim_counts *c, const struct options *options)
+static void counts_print(const struct sim_counts *counts, const struct options *options)
 {
-    printf("sim: seeds %" PRIu64 "-%" PRIu64 ": %" PRIu64 " steps, %" PRIu64
-           " frames, %" PRIu64 " ends of nodes, %" PRIu64 " pauses, %" PRIu64
-           " cuts, %" PRIu64 " resets, %" PRIu64 " disk errors, %" PRIu64 " stops, %" PRIu64
-           " new disks, %" PRIu64 " flips\n",
-           options->from, options->to, c->steps, c->packets, c->crashes, c->pauses, c->cuts,
-           c->resets, c->io_errors, c->stops, c->wipes, c->flips);
-    printf("sim: %" PRIu64 " leaders elected, %" PRIu64 " snapshots, %" PRIu64
-           " sent, %" PRIu64 " calls, answered %" PRIu64 " ok %" PRIu64 " refused, %" PRIu64
-           " unknown; %" PRIu64 " grants, %" PRIu64 " keepalives, %" PRIu64
-           " deliveries, %" PRIu64 " acks, %" PRIu64 " puts, %" PRIu64 " reads, %" PRIu64
-           " hashes compared\n",
-           c->elections, c->snapshots, c->snapshots_sent, c->calls, c->ok, c->refused,
-           c->unknown, c->grants, c->keepalives, c->deliveries, c->acks, c->puts, c->reads,
-           c->hashes);
+    const char *before = ": ";
+    printf("sim: seeds %" PRIu64 "-%" PRIu64 ", faults", options->from, options->to);
+#define SIM_COUNT(field, text)                                                             \
+    printf("%s%" PRIu64 " " text, before, (counts)->field);                                \
+    before = ", ";
+#define SIM_COUNTS_WORK                                                                    \
+    printf("\nsim: work");                                                                 \
+    before = ": ";
+#include "counts.def"
+#undef SIM_COUNT
+#undef SIM_COUNTS_WORK
+    printf("\n");
 }
 
 static uint64_t number_of(const char *text, const char **end)

@@ -54,14 +54,17 @@ static uint64_t stall_limit_us(const struct sim *sim)
 static void deliver(struct sim *sim, struct sim_node *node, void *context, uint64_t number)
 {
     struct packet *packet = context;
+    (void)node;
     (void)number;
     struct sim_conn *conn = packet->conn;
     if (packet->epoch < conn->receiver_from) {
+        sim->counts.frames_lost++;
         free(packet);
         return;
     }
     bool is_last_words = packet->epoch != conn->epoch || conn->state != CONN_UP;
     if (is_last_words && is_cut(sim, conn)) {
+        sim->counts.frames_lost++;
         free(packet);
         return;
     }
@@ -69,10 +72,7 @@ static void deliver(struct sim *sim, struct sim_node *node, void *context, uint6
         rk_list_push_back(&conn->stalled, &packet->link);
         return;
     }
-    node->heard_us[conn->from] = sim->now_us;
-    sim_node_touch(node);
-    rk_host_receive(node->host, sender(sim, conn)->name, (enum rk_host_link)conn->link,
-                    rk_slice_of(packet->bytes, packet->size));
+    sim_messages_pass(sim, conn, rk_slice_of(packet->bytes, packet->size));
     free(packet);
 }
 
@@ -90,9 +90,9 @@ void sim_net_send(struct sim_node *from, const char *name, enum rk_host_link lin
 {
     struct sim *sim = from->sim;
     uint32_t to = (uint32_t)(name[1] - '1');
-    RK_ASSERT(to < sim->config.nodes && to != from->at);
+    RK_ASSERT(to < sim->config.slots && to != from->at);
     struct sim_conn *conn = &sim->conns[from->at][to][link];
-    sim_check_frame(from, to, frame);
+    sim_check_frame(from, frame);
     sim_trace(sim, rk_hash_mix(rk_hash(frame), from->at * 64 + to * 8 + (uint32_t)link));
     if (conn->state != CONN_UP) return;
     if (!sim_node_is_up(&sim->nodes[to])) return;
@@ -103,13 +103,13 @@ void sim_net_send(struct sim_node *from, const char *name, enum rk_host_link lin
     packet->size = frame.size;
     memcpy(packet->bytes, frame.data, frame.size);
     sim->counts.packets++;
-    sim->counts.bytes += frame.size;
     arrive(sim, conn, packet, delay_us(sim));
 }
 
-static void stalled_drop(struct sim_conn *conn)
+static void stalled_drop(struct sim *sim, struct sim_conn *conn)
 {
     rk_list_each_safe (link, &conn->stalled) {
+        sim->counts.frames_lost++;
         rk_list_remove(link);
         free(RK_CONTAINER(link, struct packet, link));
     }
@@ -126,11 +126,12 @@ static void conn_down(struct sim *sim, struct sim_conn *conn)
     bool was_up = conn->state == CONN_UP;
     conn->state = CONN_DOWN;
     conn->attempt++;
-    stalled_drop(conn);
+    stalled_drop(sim, conn);
     conn->stall_us = 0;
     if (!sim_node_is_up(node)) return;
     if (was_up) conn->backoff_us = 0;
     sim_node_touch(node);
+    if (!was_up) sim_ballots_evidence(node, receiver(sim, conn)->name);
     rk_host_link_down(node->host, receiver(sim, conn)->name, (enum rk_host_link)conn->link,
                       !was_up);
     uint64_t pause = conn->backoff_us;
@@ -158,7 +159,7 @@ static void connect_end(struct sim *sim, struct sim_node *node, void *context,
         conn_down(sim, conn);
         return;
     }
-    stalled_drop(conn);
+    stalled_drop(sim, conn);
     conn->state = CONN_UP;
     conn->epoch++;
     conn->receiver_from = conn->epoch;
@@ -245,7 +246,7 @@ void sim_net_reset(struct sim *sim, struct sim_conn *conn, uint64_t after_us)
     struct sim_node *node = sender(sim, conn);
     if (conn->state != CONN_UP) return;
     conn->receiver_from = conn->epoch + 1;
-    stalled_drop(conn);
+    stalled_drop(sim, conn);
     if (sim_node_is_up(node))
         sim_after(sim, after_us, node, reset_noticed, conn, conn->epoch);
 }
@@ -255,7 +256,7 @@ void sim_net_reset(struct sim *sim, struct sim_conn *conn, uint64_t after_us)
 void sim_net_started(struct sim_node *node)
 {
     struct sim *sim = node->sim;
-    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
         if (i == node->at) continue;
         for (uint32_t link = 0; link < RK_LINK_COUNT; link++) {
             struct sim_conn *out = &sim->conns[node->at][i][link];
@@ -263,7 +264,7 @@ void sim_net_started(struct sim_node *node)
             out->state = CONN_DOWN;
             out->attempt++;
             out->backoff_us = 0;
-            stalled_drop(out);
+            stalled_drop(sim, out);
             sim_after(sim, sim_below(sim, 2000), node, connect_begin, out, out->attempt);
             /* The peer spoke to a machine that is gone: the new one says so. */
             sim_net_reset(sim, in, delay_us(sim));
@@ -274,7 +275,7 @@ void sim_net_started(struct sim_node *node)
 void sim_net_ended(struct sim_node *node, bool is_silent)
 {
     struct sim *sim = node->sim;
-    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
         if (i == node->at) continue;
         /* What a killed process had sent may still arrive. */
         bool is_lost = is_silent || sim_chance(sim, 50);
@@ -285,7 +286,7 @@ void sim_net_ended(struct sim_node *node, bool is_silent)
             out->state = CONN_DOWN;
             out->attempt++;
             out->stall_us = 0;
-            stalled_drop(out);
+            stalled_drop(sim, out);
             sim_net_reset(sim, in, is_silent ? stall_limit_us(sim) : delay_us(sim));
         }
     }
@@ -307,5 +308,5 @@ void sim_net_free(struct sim *sim)
     for (uint32_t from = 0; from < SIM_NODES_MAX; from++)
         for (uint32_t to = 0; to < SIM_NODES_MAX; to++)
             for (uint32_t link = 0; link < RK_LINK_COUNT; link++)
-                stalled_drop(&sim->conns[from][to][link]);
+                stalled_drop(sim, &sim->conns[from][to][link]);
 }

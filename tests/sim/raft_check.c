@@ -101,6 +101,7 @@ static void opened_group(struct sim_node *node, uint32_t id)
     view->commit = hard->commit;
     view->applied = rk_machine_index(group->machine);
     view->is_leader = false;
+    sim_ballots_opened(node, id);
 }
 
 void sim_check_opened(struct sim_node *node)
@@ -111,6 +112,7 @@ void sim_check_opened(struct sim_node *node)
                 sim_fail(node->sim, "%s forgot that it is a member", node->name);
         return;
     }
+    node->number = node->host->number;
     for (uint32_t id = 0; id <= node->host->group_count; id++)
         opened_group(node, id);
 }
@@ -131,7 +133,8 @@ static void leader_seen(struct sim *sim, uint32_t id, uint64_t term, uint64_t nu
     if (history->leaders[term] == 0) history->leaders[term] = number;
     if (history->leaders[term] != number)
         sim_fail(sim,
-                 "group %u has two leaders in term %" PRIu64 ": n%" PRIu64 " and n%" PRIu64,
+                 "group %u has two leaders in term %" PRIu64 ": number %" PRIu64
+                 " and number %" PRIu64,
                  id, term, history->leaders[term], number);
 }
 
@@ -141,8 +144,8 @@ static void vote_seen(struct sim_node *node, uint32_t id, uint64_t term, uint64_
     if (term < view->voted_term) return;
     if (term == view->voted_term && view->voted_for != for_whom)
         sim_fail(node->sim,
-                 "%s votes twice in group %u, term %" PRIu64 ": for n%" PRIu64
-                 " and n%" PRIu64,
+                 "%s votes twice in group %u, term %" PRIu64 ": for number %" PRIu64
+                 " and number %" PRIu64,
                  node->name, id, term, view->voted_for, for_whom);
     view->voted_term = term;
     view->voted_for = for_whom;
@@ -169,10 +172,15 @@ static void message_seen(struct sim_node *node, uint32_t id,
                          const struct rk_raft_message *message)
 {
     struct sim *sim = node->sim;
-    uint64_t number = node->at + 1;
+    uint64_t number = node->number;
     switch (message->type) {
+    case RK_RAFT_MSG_VOTE: sim_ballots_campaign(sim, id, message->term); break;
+    case RK_RAFT_MSG_PRE_VOTE_RESP:
+        if (!message->reject) sim_ballots_granted(node, id, message);
+        break;
     case RK_RAFT_MSG_VOTE_RESP:
         if (message->reject) break;
+        sim_ballots_granted(node, id, message);
         vote_seen(node, id, message->term, message->to);
         sim_armed_check(node, ARMED_VOTE, 800);
         break;
@@ -193,34 +201,27 @@ static void message_seen(struct sim_node *node, uint32_t id,
     }
 }
 
-static void raft_section(struct sim_node *node, struct rk_slice body)
+static void raft_section(struct sim_node *node, const struct sim_section *section)
 {
     struct sim *sim = node->sim;
     struct rk_raft_message message;
-    struct rk_reader in;
-    rk_reader_init(&in, body);
-    uint64_t id = rk_read_varint(&in);
+    uint32_t id;
     if (node->is_out) sim_fail(sim, "%s has a new disk and takes part", node->name);
-    if (id > sim->config.groups ||
-        rk_raft_message_decode(&message, &sim->arena, &in) != RK_OK)
+    if (!sim_section_message(sim, section, &id, &message))
         sim_fail(sim, "%s sends a message that can not be read", node->name);
-    message_seen(node, (uint32_t)id, &message);
+    message_seen(node, id, &message);
     rk_arena_reset(&sim->arena);
 }
 
-void sim_check_frame(struct sim_node *from, uint32_t to, struct rk_slice frame)
+void sim_check_frame(struct sim_node *from, struct rk_slice frame)
 {
     struct rk_reader in;
-    (void)to;
-    rk_reader_init(&in, frame);
-    (void)rk_read_bytes(&in, 1 + 6 * 8);
-    (void)rk_read_blob(&in);
-    while (rk_reader_left(&in) > 0 && !in.is_failed) {
-        uint16_t kind = rk_read_u16(&in);
-        uint32_t size = rk_read_u32(&in);
-        struct rk_slice body = rk_read_bytes(&in, size);
-        if (kind == RK_SECTION_RAFT && !in.is_failed) raft_section(from, body);
-    }
+    struct rk_slice header;
+    struct sim_section section;
+    if (from->host->is_running) from->number = from->host->number;
+    (void)sim_frame_open(&in, frame, &header);
+    while (sim_frame_next(&in, &section))
+        if (section.kind == RK_SECTION_RAFT) raft_section(from, &section);
     if (in.is_failed) sim_fail(from->sim, "%s sends a malformed frame", from->name);
 }
 
@@ -241,9 +242,9 @@ static void history_reserve(struct sim_history *history, uint64_t index)
 static void durable_check(struct sim *sim, uint32_t id, uint64_t index, uint64_t term)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < sim->config.nodes; i++)
+    for (uint32_t i = 0; i < sim->config.slots; i++)
         if (shadow_has(&sim->nodes[i].views[id].durable, index, term)) count++;
-    if (count <= sim->config.nodes / 2)
+    if (count <= sim->config.slots / 2)
         sim_fail(sim,
                  "group %u: entry %" PRIu64 " of term %" PRIu64
                  " is committed and durable on %u nodes",
@@ -281,7 +282,7 @@ static void new_leader_check(struct sim_node *node, uint32_t id, uint64_t term)
     struct sim *sim = node->sim;
     struct sim_history *history = &sim->histories[id];
     const struct rk_entry_log *log = node->host->groups[id]->log;
-    leader_seen(sim, id, term, node->at + 1);
+    leader_seen(sim, id, term, node->number);
     for (uint64_t i = history->count; i-- > 1;) {
         const struct sim_committed *entry = &history->entries[i];
         uint64_t have = 0;
@@ -303,9 +304,9 @@ static void contact_check(struct sim_node *node, uint32_t id)
     uint64_t since = node->views[id].lead_us > node->unpaused_us ? node->views[id].lead_us
                                                                  : node->unpaused_us;
     if (sim->now_us - since < limit) return;
-    for (uint32_t i = 0; i < sim->config.nodes; i++)
+    for (uint32_t i = 0; i < sim->config.slots; i++)
         if (i != node->at && sim->now_us - node->heard_us[i] < limit) heard++;
-    if (heard <= sim->config.nodes / 2)
+    if (heard <= sim->config.slots / 2)
         sim_fail(sim, "%s leads group %u without having heard a majority", node->name, id);
 }
 
@@ -357,6 +358,9 @@ static void view_check(struct sim_node *node, uint32_t id)
                      " by counting in term %" PRIu64,
                      node->name, id, hard->commit, term, hard->term);
     }
+    if (is_leader || status.role == RK_RAFT_CANDIDATE)
+        sim_ballots_campaign(sim, id, hard->term);
+    if (hard->term > view->term) sim_ballots_term(node, id, hard->term);
     committed_check(node, id, &status);
     if (applied != view->applied) hash_check(node, id, applied, false);
     view->term = hard->term;
@@ -371,6 +375,7 @@ void sim_check_flushed(struct sim_node *node)
 {
     struct sim_history *history = &node->sim->histories[0];
     if (!node->host->is_running) return;
+    node->number = node->host->number;
     for (uint32_t id = 0; id <= node->host->group_count; id++)
         view_check(node, id);
     if (node->views[0].applied <= history->shown) return;
@@ -381,7 +386,7 @@ void sim_check_flushed(struct sim_node *node)
 void sim_check_end(struct sim *sim)
 {
     for (uint32_t id = 0; id <= sim->config.groups; id++) {
-        for (uint32_t i = 0; i < sim->config.nodes; i++) {
+        for (uint32_t i = 0; i < sim->config.slots; i++) {
             struct sim_node *node = &sim->nodes[i];
             if (node->is_out) continue;
             if (!sim_node_is_up(node)) sim_fail(sim, "%s is down at the end", node->name);
@@ -399,5 +404,6 @@ void sim_check_free(struct sim *sim)
         }
         free(sim->histories[id].entries);
         free(sim->histories[id].leaders);
+        free(sim->histories[id].campaigns);
     }
 }

@@ -2,8 +2,9 @@
  * a simulated clock, network and disks.
  *
  * One seed decides everything, so that it replays. world.c the clock and the nodes, net.c
- * the connections between them, disk.c what a node writes and what a crash leaves of it,
- * faults.c what goes wrong, raft_check.c what must hold inside, client.c and the workloads
+ * the connections between them, messages.c what raft bears beyond what connections do,
+ * disk.c what a node writes and what a crash leaves of it, faults.c what goes wrong,
+ * raft_check.c and ballots.c what must hold inside, client.c and the workloads
  * locks.c, queues.c, caches.c what clients do and what they must see. */
 #ifndef RK_TEST_SIM_H
 #define RK_TEST_SIM_H
@@ -19,9 +20,10 @@
 #include <stdint.h>
 
 enum {
-    SIM_NODES_MAX = 5,
+    SIM_NODES_MAX = 7,
     SIM_GROUPS_MAX = 4, /* group 0 included */
     SIM_CLIENTS_MAX = 12,
+    SIM_NUMBERS_MAX = 64, /* that the cluster ever gives to its nodes */
     SIM_ATTEMPTS_MAX = 8, /* calls under way for one operation */
 };
 
@@ -30,7 +32,8 @@ struct sim_node;
 
 /* What a seed decides at its start. */
 struct sim_config {
-    uint32_t nodes, groups, clients;
+    uint32_t nodes, slots; /* members at birth; names of nodes that there are */
+    uint32_t groups, clients;
     uint32_t election_ms, heartbeat_ms;
     uint64_t snapshot_bytes, segment_bytes;
     uint64_t net_min_us, net_max_us;
@@ -41,6 +44,8 @@ struct sim_config {
     uint64_t gap_ms;    /* mean pause of a client between operations */
     uint64_t run_ms;    /* under faults */
     uint32_t resources, topics, keys;
+    bool has_message_faults; /* of every thousand messages so many: */
+    uint64_t lost_per_mille, twice_per_mille, late_per_mille, short_per_mille;
 };
 
 typedef void (*sim_action)(struct sim *sim, struct sim_node *node, void *context,
@@ -65,13 +70,21 @@ struct sim_shadow {
     uint64_t first, last, capacity; /* terms[i] holds for first <= i <= last */
 };
 
+struct sim_asked { /* a vote, by a candidate */
+    uint64_t number, term;
+    bool must_refuse, may_grant;
+};
+
 struct sim_group_view { /* of one node */
     uint64_t term, vote, commit, applied;
     bool is_leader;
-    uint64_t lead_us;               /* since when */
-    struct sim_shadow given;        /* to the disk */
-    struct sim_shadow durable;      /* and completed */
-    uint64_t voted_term, voted_for; /* as said on the wire */
+    uint64_t lead_us;                          /* since when */
+    struct sim_shadow given;                   /* to the disk */
+    struct sim_shadow durable;                 /* and completed */
+    uint64_t voted_term, voted_for;            /* as said on the wire */
+    uint64_t heard_ms, heard_from, heard_term; /* from its leader, by its own clock */
+    bool has_evidence;                         /* that this leader is gone */
+    struct sim_asked asked[2][SIM_NUMBERS_MAX];
 };
 
 /* The node dies right after it did this. */
@@ -89,6 +102,7 @@ struct sim_node {
     struct sim *sim;
     uint32_t at;
     char name[16];
+    uint64_t number; /* under which it takes part; 0: not yet */
     struct rk_memfs *disk;
     struct rk_host *host; /* NULL: down */
     uint64_t life;        /* raised at each start and each end */
@@ -143,13 +157,22 @@ struct sim_history { /* of one group */
     uint64_t shown;           /* the highest index that any node ever applied */
     uint64_t *leaders;        /* number by term; 0: none seen */
     uint64_t leader_capacity;
+    uint8_t *campaigns; /* by term: somebody was a candidate */
+    uint64_t campaign_capacity;
 };
 
-/* What was done and seen, to show that a run was worth it. */
 struct sim_counts {
-    uint64_t steps, packets, bytes, crashes, pauses, cuts, resets, elections, snapshots,
-        snapshots_sent, calls, ok, unknown, refused, grants, deliveries, acks, puts, reads,
-        hashes, keepalives, stops, io_errors, wipes, flips;
+#define SIM_COUNT(field, text) uint64_t field;
+#define SIM_COUNTS_WORK
+#include "counts.def"
+#undef SIM_COUNT
+#undef SIM_COUNTS_WORK
+};
+
+/* A section of a peer frame; body.data - 6 is where its head stands. */
+struct sim_section {
+    uint16_t kind;
+    struct rk_slice body;
 };
 
 struct sim_locks;
@@ -169,6 +192,7 @@ struct sim {
     struct sim_conn conns[SIM_NODES_MAX][SIM_NODES_MAX][RK_LINK_COUNT];
     uint32_t cut[SIM_NODES_MAX][SIM_NODES_MAX]; /* how many faults cut this direction */
     struct sim_history histories[SIM_GROUPS_MAX];
+    struct sim_echo *echoes; /* NULL: the seed has none */
     struct rk_arena arena;
     struct rk_host_peer peers[SIM_NODES_MAX];
     struct sim_client *clients;
@@ -237,6 +261,18 @@ void sim_net_cut(struct sim *sim, uint32_t from, uint32_t to, bool is_cut);
 /* Breaks a connection; the sender notices after a while. */
 void sim_net_reset(struct sim *sim, struct sim_conn *conn, uint64_t after_us);
 
+/* messages.c */
+bool sim_frame_open(struct rk_reader *in, struct rk_slice frame, struct rk_slice *header);
+bool sim_frame_next(struct rk_reader *in, struct sim_section *out);
+/* Into the world's arena; false: it can not be read. */
+bool sim_section_message(struct sim *sim, const struct sim_section *section,
+                         uint32_t *group, struct rk_raft_message *out);
+void sim_messages_start(struct sim *sim, bool is_faulty, bool has_echoes);
+/* A frame has arrived: its receiver gets what the network leaves of it. */
+void sim_messages_pass(struct sim *sim, const struct sim_conn *conn, struct rk_slice frame);
+/* For so long the node hears nothing but what it has heard before. */
+void sim_messages_echo(struct sim_node *node, uint64_t us);
+
 /* disk.c */
 /* Dies within most_us if it was armed for this. */
 void sim_armed_check(struct sim_node *node, enum sim_armed armed, uint64_t most_us);
@@ -251,13 +287,23 @@ void sim_faults_start(struct sim *sim);
 void sim_faults_heal(struct sim *sim);
 
 /* raft_check.c */
-void sim_check_frame(struct sim_node *from, uint32_t to, struct rk_slice frame);
+void sim_check_frame(struct sim_node *from, struct rk_slice frame);
 void sim_check_opened(struct sim_node *node);
 void sim_check_given(struct sim_node *node);  /* a batch goes to the disk */
 void sim_check_stored(struct sim_node *node); /* and is durable */
 void sim_check_flushed(struct sim_node *node);
 void sim_check_end(struct sim *sim);
 void sim_check_free(struct sim *sim);
+
+/* ballots.c */
+void sim_ballots_campaign(struct sim *sim, uint32_t id, uint64_t term);
+void sim_ballots_term(struct sim_node *node, uint32_t id, uint64_t term);
+void sim_ballots_received(struct sim_node *node, const char *from, struct rk_slice frame);
+void sim_ballots_granted(struct sim_node *node, uint32_t id,
+                         const struct rk_raft_message *message);
+void sim_ballots_evidence(struct sim_node *node, const char *name);
+void sim_ballots_opened(struct sim_node *node, uint32_t id);
+
 /* client.c */
 void sim_clients_start(struct sim *sim);
 void sim_clients_free(struct sim *sim);

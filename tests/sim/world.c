@@ -260,6 +260,7 @@ static void clock_begin(struct sim_node *node, bool is_new_boot)
     node->clock_from_us = sim->now_us;
     node->rate_ppm =
         1000000 + sim_between(sim, 0, 2 * sim->config.drift_ppm) - sim->config.drift_ppm;
+    if (node->rate_ppm < 999000 || node->rate_ppm > 1001000) sim->counts.skewed++;
 }
 
 static void options_fill(struct sim_node *node, struct rk_host_options *options)
@@ -271,7 +272,7 @@ static void options_fill(struct sim_node *node, struct rk_host_options *options)
         .data = "data",
         .self = sim->peers[node->at],
         .peers = sim->peers,
-        .peer_count = sim->config.nodes,
+        .peer_count = sim->config.slots,
         .group_count = sim->config.groups,
         .election_timeout_ms = sim->config.election_ms,
         .heartbeat_ms = sim->config.heartbeat_ms,
@@ -356,6 +357,7 @@ void sim_node_kill(struct sim_node *node, enum rk_memfs_crash_mode mode, bool is
     sim->counts.snapshots_sent += metrics->snapshots_sent;
     sim->counts.elections += metrics->elections;
     sim->counts.crashes++;
+    if (mode != RK_MEMFS_CRASH_KEEP_ALL) sim->counts.powers++;
     sim_disk_crash(node, mode);
     rk_host_close(node->host);
     node->host = NULL;
@@ -402,9 +404,9 @@ void sim_node_resume(struct sim_node *node)
 
 struct sim_node *sim_some_leader(struct sim *sim)
 {
-    uint32_t from = (uint32_t)sim_below(sim, sim->config.nodes);
-    for (uint32_t i = 0; i < sim->config.nodes; i++) {
-        struct sim_node *node = &sim->nodes[(from + i) % sim->config.nodes];
+    uint32_t from = (uint32_t)sim_below(sim, sim->config.slots);
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
+        struct sim_node *node = &sim->nodes[(from + i) % sim->config.slots];
         for (uint32_t id = 0; sim_node_is_up(node) && id <= sim->config.groups; id++)
             if (node->views[id].is_leader) return node;
     }
@@ -418,6 +420,7 @@ static void config_pick(struct sim *sim)
     struct sim_config *config = &sim->config;
     static const uint32_t timeouts[3] = {200, 300, 1000};
     config->nodes = sim_chance(sim, 75) ? 3 : 5;
+    config->slots = config->nodes;
     config->groups = 1 + (uint32_t)sim_below(sim, 3);
     config->clients = 5 + (uint32_t)sim_below(sim, 6);
     config->election_ms = timeouts[sim_below(sim, 3)];
@@ -452,9 +455,9 @@ struct sim *sim_new(uint64_t seed, const struct sim_config *fixed)
     rk_heap_init(&sim->events, event_before);
     rk_arena_init(&sim->arena);
     config_pick(sim);
-    if (fixed->nodes != 0) sim->config.nodes = fixed->nodes;
+    if (fixed->nodes != 0) sim->config.nodes = sim->config.slots = fixed->nodes;
     if (fixed->run_ms != 0) sim->config.run_ms = fixed->run_ms;
-    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
         struct sim_node *node = &sim->nodes[i];
         node->sim = sim;
         node->at = i;
@@ -477,7 +480,7 @@ struct sim *sim_new(uint64_t seed, const struct sim_config *fixed)
 void sim_free(struct sim *sim)
 {
     struct rk_heap_node *top;
-    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
         struct sim_node *node = &sim->nodes[i];
         if (node->host != NULL) sim_node_kill(node, RK_MEMFS_CRASH_KEEP_ALL, false);
         backlog_drop(node);
@@ -486,6 +489,7 @@ void sim_free(struct sim *sim)
     while ((top = rk_heap_pop(&sim->events)) != NULL)
         event_free(RK_CONTAINER(top, struct sim_event, heap), false);
     sim_net_free(sim);
+    free(sim->echoes);
     rk_heap_fini(&sim->events);
     sim_clients_free(sim);
     sim_check_free(sim);
@@ -495,7 +499,7 @@ void sim_free(struct sim *sim)
 
 bool sim_is_settled(struct sim *sim)
 {
-    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
         struct sim_node *node = &sim->nodes[i];
         struct rk_host_status status;
         if (node->is_out) continue;
@@ -508,7 +512,7 @@ bool sim_is_settled(struct sim *sim)
 
 static void states_print(struct sim *sim)
 {
-    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
         struct sim_node *node = &sim->nodes[i];
         struct rk_host_status status;
         if (!sim_node_is_up(node)) continue;
@@ -545,7 +549,7 @@ static bool is_level(const struct sim *sim)
 {
     for (uint32_t id = 0; id <= sim->config.groups; id++) {
         uint64_t applied = 0;
-        for (uint32_t i = 0; i < sim->config.nodes; i++) {
+        for (uint32_t i = 0; i < sim->config.slots; i++) {
             const struct sim_node *node = &sim->nodes[i];
             if (node->is_out) continue;
             if (applied == 0) applied = node->views[id].applied;
