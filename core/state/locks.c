@@ -133,11 +133,20 @@ static enum rk_status refuse_held(struct rk_apply *apply, const struct acquire *
                      is_closed ? "closed after a hold" : "held by another owner");
 }
 
+/* Not by anyone's hold: the leader does not know of all that its store has lost. */
+static enum rk_status refuse_holding(struct rk_apply *apply)
+{
+    apply->is_forgotten = true;
+    return rk_refuse(apply->reply, RK_EUNAVAILABLE, NULL,
+                     "grants are held back: the store may have lost some");
+}
+
 static enum rk_status enqueue(struct rk_machine *machine, struct rk_apply *apply,
                               const struct acquire *acquire, bool is_upgrade)
 {
     const struct rk_request *request = apply->request;
-    if (request->wait_ms == 0) return refuse_held(apply, acquire);
+    if (request->wait_ms == 0)
+        return machine->is_holding ? refuse_holding(apply) : refuse_held(apply, acquire);
     for (uint32_t i = 0; i < acquire->want_count; i++)
         if (acquire->wants[i].lock->place_count >= RK_LOCK_WAITERS_MAX)
             return rk_refuse(apply->reply, RK_EBUSY, "resource", "%d requests wait already",
@@ -182,7 +191,7 @@ static enum rk_status upgrade(struct rk_machine *machine, struct rk_apply *apply
                               const struct acquire *acquire, struct rk_hold *own)
 {
     struct rk_lock *lock = own->lock;
-    if (lock->hold_count == 1) {
+    if (lock->hold_count == 1 && !machine->is_holding) {
         /* The same may wait already, as for the end of another's min_hold. */
         enum rk_status status =
             rk_grant_upgrade(machine, apply, own, &acquire->terms, apply->reply);
@@ -234,7 +243,7 @@ static enum rk_status apply_acquire(struct rk_machine *machine, struct rk_apply 
         if (rk_hold_of(machine, acquire.wants[i].lock, acquire.owner) != NULL) held_count++;
     if (held_count != 0)
         status = acquire_again(machine, apply, &acquire, held_count);
-    else if (rk_wants_are_free(acquire.wants, acquire.want_count))
+    else if (!machine->is_holding && rk_wants_are_free(acquire.wants, acquire.want_count))
         status = rk_grant_give(machine, apply, acquire.owner, acquire.wants,
                                acquire.want_count, &acquire.terms, apply->reply);
     else
@@ -290,6 +299,7 @@ static enum rk_status apply_renew(struct rk_machine *machine, struct rk_apply *a
                              "a lock tied to a session has no lease of its own");
         enum rk_status status = rk_object_touch(machine, &grant->object);
         if (status != RK_OK) return status;
+        if (grant->terms.lease_ms != request->lease_ms) rk_grant_note(machine, grant);
         grant->terms.lease_ms = request->lease_ms;
     }
     apply->reply->renewed = true;

@@ -198,6 +198,8 @@ RK_MUST_CHECK enum rk_status rk_grant_repeat(struct rk_machine *machine,
                                              struct rk_apply *apply, struct rk_grant *grant,
                                              const struct rk_terms *terms,
                                              struct rk_reply *reply);
+/* What is seen of it changes: its locks count as changed. */
+void rk_grant_note(struct rk_machine *machine, const struct rk_grant *grant);
 /* The only holder of a shared lock gets it alone, under a new fence. */
 RK_MUST_CHECK enum rk_status rk_grant_upgrade(struct rk_machine *machine,
                                               struct rk_apply *apply, struct rk_hold *hold,

@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/mutant.h"
+#include "state/changes.h"
 
 /* Holders alone, not the queue. */
 static bool lock_admits(const struct rk_lock *lock, uint8_t mode)
@@ -132,6 +133,12 @@ enum rk_status rk_grant_renew(struct rk_machine *machine, struct rk_apply *apply
     return RK_OK;
 }
 
+void rk_grant_note(struct rk_machine *machine, const struct rk_grant *grant)
+{
+    for (uint32_t i = 0; i < grant->hold_count; i++)
+        rk_changes_note(machine, &grant->holds[i].lock->object);
+}
+
 enum rk_status rk_grant_repeat(struct rk_machine *machine, struct rk_apply *apply,
                                struct rk_grant *grant, const struct rk_terms *terms,
                                struct rk_reply *reply)
@@ -139,6 +146,7 @@ enum rk_status rk_grant_repeat(struct rk_machine *machine, struct rk_apply *appl
     enum rk_status status = rk_object_touch(machine, &grant->object);
     if (status != RK_OK) return status;
     if (terms->is_reentrant) grant->count++;
+    if (grant->terms.lease_ms != terms->lease_ms) rk_grant_note(machine, grant);
     grant->terms.lease_ms = terms->lease_ms;
     fill_reply(reply, grant, start_lease(machine, grant, apply->now));
     return RK_OK;
@@ -303,6 +311,7 @@ static enum rk_status grant_wait(struct rk_machine *machine, struct rk_apply *ap
 static struct rk_wait *next_ready(const struct rk_machine *machine,
                                   const struct rk_lock *lock)
 {
+    if (machine->is_holding) return NULL;
     rk_list_each (link, &lock->places) {
         struct rk_place *place = rk_place_at(link);
         if (!place_is_ready(place)) return NULL;
@@ -388,4 +397,16 @@ enum rk_status rk_locks_show_holders(struct rk_apply *apply, struct rk_lock *con
     }
     reply->retry_after_ms = retry_ms == UINT64_MAX || retry_ms == 0 ? 1 : retry_ms;
     return RK_OK;
+}
+
+void rk_machine_hold_grants(struct rk_machine *machine, bool is_held)
+{
+    struct rk_map_cursor cursor;
+    bool was_held = machine->is_holding;
+    machine->is_holding = is_held;
+    if (!was_held || is_held) return;
+    rk_map_each (node, &machine->locks->by_name, &cursor) {
+        struct rk_lock *lock = RK_CONTAINER(node, struct rk_lock, node);
+        if (lock->place_count != 0) rk_lock_mark(machine, lock);
+    }
 }

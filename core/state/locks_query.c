@@ -121,3 +121,46 @@ enum rk_status rk_locks_query_list(struct rk_machine *machine,
     }
     return RK_OK;
 }
+
+static void view_holders(const struct rk_lock *lock, struct rk_lock_view *out, uint32_t max)
+{
+    rk_list_each (link, &lock->holds) {
+        const struct rk_hold *hold = rk_hold_at(link);
+        const struct rk_grant *grant = hold->grant;
+        if (out->owners_shown == max) break;
+        if (out->owners_shown == 0) {
+            out->mode = hold->mode;
+            out->lease_ms = grant->terms.lease_ms;
+            out->granted_ms = grant->granted_ms;
+            if (grant->owner->session != NULL)
+                out->session = rk_session_id(grant->owner->session);
+        }
+        out->owners[out->owners_shown++] = grant->owner->name;
+    }
+}
+
+enum rk_status rk_machine_lock_view(const struct rk_machine *machine, uint64_t id,
+                                    uint32_t max, struct rk_arena *arena,
+                                    struct rk_lock_view *out)
+{
+    const struct rk_object *object = rk_object_find(machine, RK_OBJECT_LOCK, id);
+    if (object == NULL) return RK_ENOENT;
+    const struct rk_lock *lock = RK_CONTAINER_CONST(object, struct rk_lock, object);
+    uint32_t owners = lock->hold_count < max ? lock->hold_count : max;
+    uint32_t waiters = lock->place_count < max ? lock->place_count : max;
+    *out = (struct rk_lock_view){.name = rk_lock_name(lock),
+                                 .is_closed = lock->is_closed,
+                                 .fence = lock->fence,
+                                 .limit = lock->limit,
+                                 .holder_count = lock->hold_count,
+                                 .waiter_count = lock->place_count};
+    out->owners = rk_arena_calloc(arena, owners + 1, sizeof(*out->owners));
+    out->waiters = rk_arena_calloc(arena, waiters + 1, sizeof(*out->waiters));
+    if (out->owners == NULL || out->waiters == NULL) return RK_ENOMEM;
+    view_holders(lock, out, owners);
+    rk_list_each (link, &lock->places) {
+        if (out->waiters_shown == waiters) break;
+        out->waiters[out->waiters_shown++] = rk_place_at(link)->wait->owner->name;
+    }
+    return RK_OK;
+}

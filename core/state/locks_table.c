@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "state/changes.h"
 
 /* Logical bytes of the records, beside names. */
 enum {
@@ -86,6 +87,7 @@ bool rk_lock_is_idle(const struct rk_lock *lock)
 
 void rk_lock_mark(struct rk_machine *machine, struct rk_lock *lock)
 {
+    rk_changes_note(machine, &lock->object); /* who holds it or waits */
     if (!rk_list_is_linked(&lock->dirty))
         rk_list_push_back(&machine->locks->dirty, &lock->dirty);
 }
@@ -304,6 +306,7 @@ struct rk_wait *rk_wait_enter(struct rk_machine *machine, struct rk_owner *owner
         *place =
             (struct rk_place){.wait = wait, .lock = wants[i].lock, .mode = wants[i].mode};
         link_place(place);
+        rk_changes_note(machine, &place->lock->object);
     }
     rk_object_count(machine, &wait->object,
                     WAIT_BYTES + want_count * PLACE_BYTES +

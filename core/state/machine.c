@@ -2,7 +2,9 @@
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "state/changes.h"
 #include "state/dedup.h"
+#include "state/locks.h"
 #include "state/sessions.h"
 #include "state/snapshot.h"
 #include "state/timers.h"
@@ -21,7 +23,7 @@ static enum rk_status apply_birth(struct rk_machine *machine, struct rk_apply *a
     if (machine->fence < floor) machine->fence = floor;
     machine->history = apply->request->history;
     apply->reply->ok = true;
-    return RK_OK;
+    return rk_locks_settle(machine, apply); /* grants may have been held back before it */
 }
 
 /* Behaviour and defaults switch only here, at the same entry on every node. */
@@ -103,6 +105,7 @@ void rk_machine_free(struct rk_machine *machine)
 {
     if (machine == NULL) return;
     rk_machine_snapshot_end(machine);
+    rk_changes_free(machine);
     rk_list_each_safe (link, &machine->objects) {
         struct rk_object *object = RK_CONTAINER(link, struct rk_object, link);
         machine->classes[object->kind]->free(machine, object);

@@ -145,6 +145,56 @@ RK_MUST_CHECK enum rk_status rk_machine_restore(struct rk_machine *machine,
 RK_MUST_CHECK enum rk_status rk_machine_restore_finish(struct rk_machine *machine,
                                                        uint64_t index);
 
+/* The change feed: what became of the records since they were last taken. A map of records
+ * by (kind, id) to which each take is applied, the machine's own record among them,
+ * restores to an equal machine, once its records are put in the order of their ids, the
+ * machine's own first. It is off until rk_machine_changes_all, which marks all that is
+ * there; then it costs 16 bytes an object. */
+struct rk_machine_change {
+    uint8_t kind;
+    uint64_t id;            /* 0: the machine's own record, which is among all changes */
+    struct rk_slice record; /* lent; empty: the object is gone */
+};
+/* RK_ENOMEM: as before. */
+RK_MUST_CHECK enum rk_status rk_machine_changes_all(struct rk_machine *machine);
+/* How many objects changed. */
+uint64_t rk_machine_changes_count(const struct rk_machine *machine);
+/* Appends what changed, to be read with rk_machine_change_read. Nothing is taken by it: a
+ * failure (RK_ENOMEM: out is not to be used) can be followed by another try. */
+RK_MUST_CHECK enum rk_status rk_machine_changes_put(struct rk_machine *machine,
+                                                    struct rk_buf *out);
+/* From here on counts what comes. */
+void rk_machine_changes_taken(struct rk_machine *machine);
+/* False at the end. */
+bool rk_machine_change_read(struct rk_reader *in, struct rk_machine_change *out);
+
+/* How a lock looks to a reader of a store that people look into: names lent by the machine,
+ * arrays in the arena, until the next apply. */
+struct rk_lock_view {
+    struct rk_slice name;
+    struct rk_slice session; /* of the first holder; empty: none */
+    uint8_t mode;            /* enum rk_mode, of the holders */
+    bool is_closed;          /* nobody gets it for now (min_hold_ms, lock_delay_ms) */
+    uint64_t fence;          /* of the last grant */
+    uint64_t limit;          /* permits of a semaphore; 0: a lock */
+    uint64_t lease_ms;       /* of the first holder; 0: as long as its session */
+    uint64_t granted_ms;     /* group time of the first holder's grant */
+    uint32_t holder_count, waiter_count;  /* all of them */
+    struct rk_slice *owners;              /* the oldest holders first */
+    struct rk_slice *waiters;             /* in the order of service */
+    uint32_t owners_shown, waiters_shown; /* at most `max` each */
+};
+/* Of the lock that is the object `id`. RK_ENOENT: there is none. RK_ENOMEM. */
+RK_MUST_CHECK enum rk_status rk_machine_lock_view(const struct rk_machine *machine,
+                                                  uint64_t id, uint32_t max,
+                                                  struct rk_arena *arena,
+                                                  struct rk_lock_view *out);
+/* For a leader that may not know of all grants (its store lost some): while set nobody is
+ * granted what he does not hold; who waits, waits on, and an acquire that does not wait is
+ * refused as unavailable, not remembered. Not replicated. After its end the next birth
+ * (RK_OP_BIRTH) serves who waits. */
+void rk_machine_hold_grants(struct rk_machine *machine, bool is_held);
+
 /* Digest of all records in creation order: equal on all nodes at the same index. O(n). */
 RK_MUST_CHECK enum rk_status rk_machine_hash(struct rk_machine *machine, uint64_t *out);
 #endif

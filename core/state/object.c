@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "state/changes.h"
 #include "state/snapshot.h"
 
 enum { ID_SLOTS_MIN = 64 };
@@ -59,6 +60,7 @@ enum rk_status rk_object_enter(struct rk_machine *machine, struct rk_object *obj
     if (reserve_buckets(machine) != RK_OK) return RK_ENOMEM;
     if (rk_heap_reserve(&machine->timers, machine->object_count + 1) != RK_OK)
         return RK_ENOMEM;
+    if (machine->changes.is_on && rk_changes_reserve(machine, 1) != RK_OK) return RK_ENOMEM;
     if (id == 0) id = ++machine->object_id;
     if (machine->object_count >= machine->id_used) split_bucket(machine);
     object->id = id;
@@ -68,12 +70,14 @@ enum rk_status rk_object_enter(struct rk_machine *machine, struct rk_object *obj
     machine->ids[bucket] = object;
     rk_list_push_back(&machine->objects, &object->link);
     machine->object_count++;
+    rk_changes_note(machine, object);
     return RK_OK;
 }
 
 enum rk_status rk_object_touch(struct rk_machine *machine, struct rk_object *object)
 {
     if (machine->snapshot.is_running) rk_snapshot_save(machine, object);
+    rk_changes_note(machine, object);
     return RK_OK;
 }
 
@@ -81,6 +85,7 @@ void rk_object_leave(struct rk_machine *machine, struct rk_object *object)
 {
     rk_heap_remove(&machine->timers, &object->timer.node);
     if (machine->snapshot.is_running) rk_snapshot_skip(machine, object);
+    rk_changes_leave(machine, object);
     rk_list_remove(&object->link);
     struct rk_object **at = &machine->ids[bucket_of(machine, object->id)];
     while (*at != object) {

@@ -46,6 +46,7 @@ struct rk_object {
     uint32_t bytes;    /* logical bytes now counted for it */
     uint32_t saved_in; /* number of the snapshot whose side buffer has it */
     uint8_t kind;
+    bool is_changed; /* marked in the change feed */
 };
 
 struct rk_apply; /* one entry being applied */
@@ -192,6 +193,19 @@ struct rk_snapshot_run {
     struct rk_buf meta; /* the machine's own record as of begin */
 };
 
+struct rk_change_mark {
+    uint64_t id;
+    uint8_t kind;
+};
+
+/* The change feed. */
+struct rk_changes {
+    bool is_on;
+    struct rk_change_mark *marks; /* owned */
+    uint64_t count, capacity;
+    uint64_t live; /* objects marked that are still there */
+};
+
 struct rk_machine {
     uint32_t group;
     uint32_t version;     /* behaviour in force */
@@ -216,9 +230,11 @@ struct rk_machine {
     struct rk_arena arena; /* of the apply under way */
     struct rk_buf scratch; /* encoding of answers */
     struct rk_snapshot_run snapshot;
+    struct rk_changes changes;
     const struct rk_op_handler *handlers[RK_OP_MAX];
     const struct rk_object_class *classes[RK_OBJECT_KIND_MAX];
     bool is_restoring;
+    bool is_holding;         /* grants are held back, see rk_machine_hold_grants */
     uint64_t restored_bytes; /* what the restored machine's own record promises */
     uint64_t restored_count;
     struct rk_sessions *sessions;

@@ -27,7 +27,7 @@ void rk_snapshot_init(struct rk_machine *machine)
     rk_buf_init(&machine->snapshot.meta);
 }
 
-static void encode_meta(const struct rk_machine *machine, struct rk_buf *out)
+void rk_record_meta(const struct rk_machine *machine, struct rk_buf *out)
 {
     rk_buf_u8(out, RK_OBJECT_META);
     rk_buf_u8(out, RK_RECORD_VERSION);
@@ -42,8 +42,8 @@ static void encode_meta(const struct rk_machine *machine, struct rk_buf *out)
     rk_buf_blob(out, rk_buf_slice(&machine->members));
 }
 
-static void encode_object(const struct rk_machine *machine, const struct rk_object *object,
-                          struct rk_buf *out)
+void rk_record_object(const struct rk_machine *machine, const struct rk_object *object,
+                      struct rk_buf *out)
 {
     const struct rk_timer *timer = &object->timer;
     bool is_armed = rk_timer_is_armed(object);
@@ -66,7 +66,7 @@ enum rk_status rk_machine_snapshot_begin(struct rk_machine *machine)
     struct rk_snapshot_run *run = &machine->snapshot;
     if (run->is_running) return RK_EBUSY;
     rk_buf_reset(&run->meta);
-    encode_meta(machine, &run->meta);
+    rk_record_meta(machine, &run->meta);
     if (rk_buf_check(&run->meta) != RK_OK) return RK_ENOMEM;
     run->is_running = true;
     run->is_failed = false;
@@ -110,7 +110,7 @@ void rk_snapshot_save(struct rk_machine *machine, struct rk_object *object)
     if (run->is_failed || !is_ahead(machine, object)) return;
     struct rk_buf record;
     rk_buf_init(&record);
-    encode_object(machine, object, &record);
+    rk_record_object(machine, object, &record);
     struct saved *saved = NULL;
     if (rk_buf_check(&record) == RK_OK && run->side_size < RK_SNAPSHOT_SIDE_MAX)
         saved = rk_malloc(sizeof(*saved) + record.size);
@@ -168,7 +168,7 @@ static bool put_record(struct rk_machine *machine, struct rk_buf *out,
     }
     if (object == NULL) return false;
     rk_buf_reset(record);
-    encode_object(machine, object, record);
+    rk_record_object(machine, object, record);
     if (record->is_failed) run->is_failed = true;
     rk_buf_blob(out, rk_buf_slice(record));
     run->cursor = run->cursor->next;
@@ -267,11 +267,11 @@ enum rk_status rk_machine_hash(struct rk_machine *machine, uint64_t *out)
 {
     struct rk_buf record;
     rk_buf_init(&record);
-    encode_meta(machine, &record);
+    rk_record_meta(machine, &record);
     uint64_t digest = rk_hash_seeded(rk_buf_slice(&record), 0);
     rk_list_each (link, &machine->objects) {
         rk_buf_reset(&record);
-        encode_object(machine, object_at(link), &record);
+        rk_record_object(machine, object_at(link), &record);
         if (record.is_failed) break;
         digest = rk_hash_seeded(rk_buf_slice(&record), digest);
     }

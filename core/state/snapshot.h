@@ -36,6 +36,11 @@ static inline uint8_t rk_record_flags(struct rk_reader *body, uint8_t known)
     return value;
 }
 
+/* A record as the stream has it. */
+void rk_record_meta(const struct rk_machine *machine, struct rk_buf *out);
+void rk_record_object(const struct rk_machine *machine, const struct rk_object *object,
+                      struct rk_buf *out);
+
 void rk_snapshot_init(struct rk_machine *machine);
 /* Before a change or removal: keeps the object's record as of begin, once, if the cursor
  * has not passed it. Failure ends the snapshot, not the apply. */
