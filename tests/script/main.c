@@ -189,7 +189,9 @@ int main(int argc, char **argv)
         if (folder == NULL || *folder == '\0') folder = SCRIPT_FOLDER;
         add_path(&paths, folder);
         if (paths.count == 0) {
-            printf("skipped: no traces in %s (set RUKUN_CONFORMANCE_DIR)\n", folder);
+            printf("skipped: no traces in %s (tests/script/fetch brings them; "
+                   "set RUKUN_CONFORMANCE_DIR)\n",
+                   folder);
             return EXIT_SKIPPED;
         }
     }
