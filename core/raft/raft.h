@@ -198,8 +198,8 @@ enum rk_raft_role {
  *     has_hard_state), the snapshot (if any: its file first, rule 17; the log then starts
  *     after it) and the entries. entries[0].index may be at or below the store's last
  *     index: everything from there on is dropped first. When the batch is durable:
- *     rk_raft_persisted(number). If must_sync is false no sync is needed: report it as soon
- *     as all former numbers are.
+ *     rk_raft_persisted(number). If must_sync is false and there is no snapshot, no sync is
+ *     needed: report it as soon as all former numbers are.
  *  2. Send `messages` at once, in order; they travel while the disk works. Loss, delay and
  *     duplication are fine. For RK_RAFT_MSG_SNAP the host transfers the content itself; the
  *     receiving host steps the message when it has it all (with the index it then has), the

@@ -193,6 +193,8 @@ static void take_expected(struct dd_file *file, struct dd_case *c)
     while (file->at < file->line_count && !is_blank(file->lines[file->at]))
         file->at++;
     c->expected = join_lines(file, from, file->at);
+    c->expected_from = from;
+    c->expected_to = file->at;
 }
 
 struct dd_case *dd_next(struct dd_file *file, const char **error)

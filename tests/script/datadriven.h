@@ -25,6 +25,8 @@ struct dd_case {
     struct dd_arg args[DD_ARGS_MAX];
     const char *input;    /* lines, each with its newline */
     const char *expected; /* likewise */
+    size_t expected_from; /* its lines in the file, from 0, the last one excluded */
+    size_t expected_to;
 };
 
 struct dd_file {

@@ -1,12 +1,8 @@
 #include "script/env.h"
 
-#include "raft/describe.h"
-
 #include "base/alloc.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 
 void env_init(struct env *env, uint64_t max_cached_bytes)
 {
@@ -26,22 +22,6 @@ void env_fini(struct env *env)
     }
     rk_free(env->messages.items);
     rk_arena_fini(&env->arena);
-}
-
-void env_print(struct env *env, const char *format, ...)
-{
-    char text[1024];
-    va_list args;
-    if (env->is_quiet) return;
-    va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    rk_buf_append_string(env->out, text);
-}
-
-void env_print_message(struct env *env, const struct rk_raft_message *message)
-{
-    if (!env->is_quiet) rk_raft_describe_message(env->out, "", message);
 }
 
 static void *take(struct env *env, size_t count, size_t size)
@@ -105,50 +85,74 @@ const char *env_step_text(enum rk_status status)
     }
 }
 
-static const char *add_node(struct env *env, const struct rk_raft_options *template,
-                            bool is_async, const struct env_snapshot *snapshot,
-                            bool is_bootstrap)
+static const char *open_raft(struct env_node *node)
+{
+    struct rk_raft_store face = mem_store_face(&node->store);
+    enum rk_status status = rk_raft_open(&node->raft, &node->options, &face);
+    if (status == RK_OK) return NULL;
+    node->raft = NULL;
+    return rk_status_text(status);
+}
+
+static const char *add_node(struct env *env, const struct env_kind *kind)
 {
     RK_ASSERT(env->node_count < ENV_NODES_MAX);
     struct env_node *node = rk_calloc(1, sizeof(*node));
     RK_ASSERT(node != NULL);
     node->id = env->node_count + 1;
-    node->is_async = is_async;
-    node->newest = *snapshot;
+    node->is_async = kind->is_async;
+    node->is_shipped = kind->is_shipped;
+    node->newest = kind->snapshot;
     mem_store_init(&node->store, &env->arena);
     node->store.newest = &node->newest.meta;
-    if (is_bootstrap) {
+    node->options = kind->options;
+    if (kind->is_bootstrap) {
         node->newest.meta.term = 1;
         const char *error = mem_store_apply_snapshot(&node->store, &node->newest.meta);
         RK_ASSERT(error == NULL);
+        /* A cluster is born with a term and a commit; traces of others have none. */
+        if (node->is_shipped)
+            node->hard = (struct rk_raft_hard_state){1, 0, kind->snapshot.meta.index};
     }
-    node->options = *template;
     node->options.id = node->id;
     node->options.seed = node->id;
     node->options.conf = node->store.conf;
-    node->options.apply_unstable = !is_async;
+    node->options.hard_state = node->hard;
+    node->options.apply_unstable = !node->is_async && !node->is_shipped;
     node->options.max_cached_bytes = env->max_cached_bytes;
-    struct rk_raft_store face = mem_store_face(&node->store);
-    enum rk_status status = rk_raft_open(&node->raft, &node->options, &face);
-    if (status != RK_OK) {
+    const char *error = open_raft(node);
+    if (error != NULL) {
         mem_store_fini(&node->store);
         rk_free(node);
-        return rk_status_text(status);
+        return error;
     }
+    env->is_detailed = env->is_detailed || node->is_shipped;
     env->nodes[env->node_count++] = node;
     return NULL;
 }
 
-const char *env_add_nodes(struct env *env, uint64_t count,
-                          const struct rk_raft_options *options, bool is_async,
-                          const struct env_snapshot *snapshot, bool is_bootstrap)
+const char *env_add_nodes(struct env *env, uint64_t count, const struct env_kind *kind)
 {
     for (uint64_t i = 0; i < count; i++) {
-        if (is_bootstrap && snapshot->meta.index <= 1)
+        if (kind->is_bootstrap && kind->snapshot.meta.index <= 1)
             return "index must be specified as > 1 due to bootstrap";
-        const char *error = add_node(env, options, is_async, snapshot, is_bootstrap);
+        const char *error = add_node(env, kind);
         if (error != NULL) return error;
     }
+    return NULL;
+}
+
+const char *env_restart(struct env *env, struct env_node *node)
+{
+    (void)env;
+    rk_raft_free(node->raft);
+    node->append_work.count = 0;
+    node->apply_work.count = 0;
+    node->options.hard_state = node->hard;
+    node->options.conf = node->newest.meta.conf;
+    node->options.applied = node->newest.meta.index;
+    const char *error = open_raft(node);
+    RK_ASSERT(error == NULL);
     return NULL;
 }
 
@@ -157,6 +161,7 @@ static const char *store_append(struct env_node *node, const struct rk_raft_entr
 {
     if (snapshot != NULL && snapshot->index != 0) {
         if (count > 0) return "can't apply snapshot and entries at the same time";
+        if (node->is_shipped) node->newest.meta = *snapshot;
         return mem_store_apply_snapshot(&node->store, snapshot);
     }
     mem_store_append(&node->store, entries, count);
@@ -224,7 +229,8 @@ static struct env_message append_message(struct env *env, const struct env_node 
         message.context = ready->hard_state.vote;
         message.commit = ready->hard_state.commit;
     }
-    struct env_message out = {.message = clone(env, &message)};
+    struct env_message out = {.message = clone(env, &message), .number = ready->number};
+    if (node->is_shipped) return out;
     out.responses = take(env, ready->after_count + 1, sizeof(*out.responses));
     for (size_t i = 0; i < ready->after_count; i++)
         out.responses[out.response_count++] = ready->after[i];
@@ -240,76 +246,13 @@ static struct env_message apply_message(struct env *env, const struct env_node *
 {
     struct rk_raft_message response = apply_resp(node, ready);
     struct env_message out = {.responses = take(env, 1, sizeof(*out.responses)),
-                              .response_count = 1};
+                              .response_count = node->is_shipped ? 0 : 1};
     out.responses[0] = clone(env, &response);
     out.message = out.responses[0];
     out.message.type = RK_RAFT_MSG_STORAGE_APPLY;
     out.message.from = node->id;
     out.message.to = RK_RAFT_APPLY_THREAD;
     return out;
-}
-
-static void print_with_responses(struct env *env, const struct env_message *message)
-{
-    if (env->is_quiet) return;
-    rk_raft_describe_message(env->out, "", &message->message);
-    if (message->response_count > 0) {
-        rk_buf_append_string(env->out, " Responses:[");
-        for (size_t i = 0; i < message->response_count; i++) {
-            rk_buf_u8(env->out, '\n');
-            rk_raft_describe_message(env->out, "  ", &message->responses[i]);
-        }
-        rk_buf_append_string(env->out, "\n]");
-    }
-    rk_buf_u8(env->out, '\n');
-}
-
-static void print_state(struct env *env, const struct rk_raft_ready *ready)
-{
-    struct rk_buf *out = env->out;
-    if (ready->has_soft_state)
-        rk_buf_printf(out, "Lead:%" PRIu64 " State:%s\n", ready->leader,
-                      rk_raft_role_name(ready->role));
-    if (ready->has_hard_state) {
-        rk_buf_append_string(out, "HardState ");
-        rk_raft_describe_hard_state(out, &ready->hard_state);
-        rk_buf_u8(out, '\n');
-    }
-    if (ready->entry_count > 0) {
-        rk_buf_append_string(out, "Entries:\n");
-        rk_raft_describe_entries(out, ready->entries, ready->entry_count);
-    }
-    if (ready->snapshot != NULL) {
-        rk_buf_append_string(out, "Snapshot ");
-        rk_raft_describe_snapshot(out, ready->snapshot);
-        rk_buf_u8(out, '\n');
-    }
-    if (ready->committed_count > 0) {
-        rk_buf_append_string(out, "CommittedEntries:\n");
-        rk_raft_describe_entries(out, ready->committed, ready->committed_count);
-    }
-}
-
-static void print_ready(struct env *env, const struct rk_raft_ready *ready,
-                        const struct env_messages *messages)
-{
-    if (env->is_quiet) return;
-    struct rk_buf *outer = env->out;
-    struct rk_buf body;
-    rk_buf_init(&body);
-    env->out = &body;
-    print_state(env, ready);
-    if (messages->count > 0) env_print(env, "Messages:\n");
-    for (size_t i = 0; i < messages->count; i++)
-        print_with_responses(env, &messages->items[i]);
-    env->out = outer;
-    if (body.size == 0) {
-        env_print(env, "<empty Ready>");
-    } else {
-        env_print(env, "Ready MustSync=%s:\n", ready->must_sync ? "true" : "false");
-        rk_buf_append(env->out, body.data, body.size);
-    }
-    rk_buf_fini(&body);
 }
 
 /* All messages of the ready in the order in which they are printed. */
@@ -335,9 +278,29 @@ enum rk_status env_step_local(struct env_node *node, const struct rk_raft_messag
     return rk_raft_step_local(node->raft, message);
 }
 
+/* What the host tells. */
+static void tell_persisted(struct env_node *node, uint64_t number)
+{
+    enum rk_status status = rk_raft_persisted(node->raft, number);
+    RK_ASSERT(status == RK_OK);
+}
+
+static void tell_applied(struct env_node *node, const struct rk_raft_entry *entries,
+                         size_t count)
+{
+    enum rk_status status = rk_raft_applied(node->raft, entries[count - 1].index);
+    RK_ASSERT(status == RK_OK);
+}
+
 /* Everything was written and applied: the node's own answers. */
 static void advance(struct env_node *node, const struct rk_raft_ready *ready)
 {
+    if (node->is_shipped) {
+        if (ready->has_append) tell_persisted(node, ready->number);
+        if (ready->committed_count > 0)
+            tell_applied(node, ready->committed, ready->committed_count);
+        return;
+    }
     for (size_t i = 0; i < ready->after_count; i++)
         if (ready->after[i].to == node->id) (void)env_step_local(node, &ready->after[i]);
     if (ready->has_done) {
@@ -357,10 +320,11 @@ const char *env_process_ready(struct env *env, struct env_node *node)
     enum rk_status status = rk_raft_ready(node->raft, &ready);
     if (status != RK_OK) return rk_status_text(status);
     collect(env, node, &ready, &messages);
-    print_ready(env, &ready, &messages);
+    env_print_ready(env, &ready, &messages);
 
     const char *error = NULL;
     if (!node->is_async) {
+        if (ready.has_hard_state) node->hard = ready.hard_state;
         error = store_append(node, ready.entries, ready.entry_count, ready.snapshot);
         if (error == NULL) apply(env, node, ready.committed, ready.committed_count);
     }
@@ -396,10 +360,17 @@ const char *env_process_append(struct env *env, struct env_node *node)
     env_print(env, "Processing:\n");
     env_print_message(env, &work.message);
     env_print(env, "\n");
+    if (work.message.term != 0)
+        node->hard = (struct rk_raft_hard_state){work.message.term, work.message.context,
+                                                 work.message.commit};
     const char *error = store_append(node, work.message.entries, work.message.entry_count,
                                      work.message.snapshot);
-    if (error == NULL) respond(env, &work);
-    return error;
+    if (error != NULL) return error;
+    if (node->is_shipped)
+        tell_persisted(node, work.number);
+    else
+        respond(env, &work);
+    return NULL;
 }
 
 void env_process_apply(struct env *env, struct env_node *node)
@@ -413,7 +384,10 @@ void env_process_apply(struct env *env, struct env_node *node)
     env_print_message(env, &work.message);
     env_print(env, "\n");
     apply(env, node, work.message.entries, work.message.entry_count);
-    respond(env, &work);
+    if (node->is_shipped)
+        tell_applied(node, work.message.entries, work.message.entry_count);
+    else
+        respond(env, &work);
 }
 
 static bool is_thread(uint64_t id)

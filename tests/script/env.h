@@ -14,6 +14,7 @@ enum {
 /* A message on its way; those of the storage threads carry answers to be given later. */
 struct env_message {
     struct rk_raft_message message;
+    uint64_t number; /* of the append, when is_shipped */
     size_t response_count;
     struct rk_raft_message *responses;
 };
@@ -34,7 +35,9 @@ struct env_node {
     struct rk_raft *raft;
     struct mem_store store;
     struct rk_raft_options options;
-    bool is_async; /* appends and applies are messages to threads */
+    bool is_async;   /* appends and applies are messages to threads */
+    bool is_shipped; /* driven by the calls of raft.h alone, as the host drives it */
+    struct rk_raft_hard_state hard; /* as the disk has it, when is_shipped */
     struct env_messages append_work;
     struct env_messages apply_work;
     struct env_snapshot newest;
@@ -47,7 +50,16 @@ struct env {
     struct env_messages messages;
     struct rk_buf *out;
     bool is_quiet;
+    bool is_detailed; /* shows read rounds and why votes are asked for */
     uint64_t max_cached_bytes;
+};
+
+struct env_kind { /* of nodes to be added */
+    struct rk_raft_options options;
+    struct env_snapshot snapshot;
+    bool is_async;
+    bool is_shipped;
+    bool is_bootstrap;
 };
 
 void env_init(struct env *env, uint64_t max_cached_bytes);
@@ -56,11 +68,13 @@ void env_fini(struct env *env);
 __attribute__((format(printf, 2, 3))) void env_print(struct env *env, const char *format,
                                                      ...);
 void env_print_message(struct env *env, const struct rk_raft_message *message);
+void env_print_ready(struct env *env, const struct rk_raft_ready *ready,
+                     const struct env_messages *messages);
 
 /* NULL or the text of an error. */
-const char *env_add_nodes(struct env *env, uint64_t count,
-                          const struct rk_raft_options *options, bool is_async,
-                          const struct env_snapshot *snapshot, bool is_bootstrap);
+const char *env_add_nodes(struct env *env, uint64_t count, const struct env_kind *kind);
+/* A crash and a new start: what the disk does not have is lost. */
+const char *env_restart(struct env *env, struct env_node *node);
 const char *env_process_ready(struct env *env, struct env_node *node);
 const char *env_process_append(struct env *env, struct env_node *node);
 void env_process_apply(struct env *env, struct env_node *node);

@@ -1,6 +1,6 @@
 /* The commands of etcd-io/raft's interaction tests, over a cluster in memory. */
 #include "script/changes.h"
-#include "script/env.h"
+#include "script/interaction.h"
 #include "script/script.h"
 
 #include "raft/describe.h"
@@ -11,22 +11,15 @@
 #include <stdio.h>
 #include <strings.h>
 
-struct state {
-    struct env env;
-    char error[160]; /* text of an error that had to be put together */
-};
-
-/* NULL or the text of an error, which ends the output. */
-typedef const char *(*handler)(struct state *state, const struct dd_case *c);
-
-static const char *refuse(struct state *state, const char *before, const char *what)
+const char *interaction_refuse(struct interaction *state, const char *before,
+                               const char *what)
 {
     snprintf(state->error, sizeof(state->error), "%s%s", before, what);
     return state->error;
 }
 
-/* The number-th bare word is a node; NULL if it is none. */
-static struct env_node *node_of(struct state *state, const struct dd_case *c, size_t number)
+struct env_node *interaction_node(struct interaction *state, const struct dd_case *c,
+                                  size_t number)
 {
     for (size_t i = 0; i < c->arg_count; i++) {
         uint64_t id;
@@ -39,10 +32,12 @@ static struct env_node *node_of(struct state *state, const struct dd_case *c, si
 }
 
 /* All bare words as nodes. */
-static size_t nodes_of(struct state *state, const struct dd_case *c, struct env_node **out)
+static size_t nodes_of(struct interaction *state, const struct dd_case *c,
+                       struct env_node **out)
 {
     size_t count = 0;
-    while (count < ENV_NODES_MAX && (out[count] = node_of(state, c, count)) != NULL)
+    while (count < ENV_NODES_MAX &&
+           (out[count] = interaction_node(state, c, count)) != NULL)
         count++;
     return count;
 }
@@ -71,15 +66,8 @@ static void default_options(struct rk_raft_options *options)
     options->host_keeps_after = true;
 }
 
-struct added { /* what add-nodes was asked for */
-    struct rk_raft_options options;
-    struct env_snapshot snapshot;
-    bool is_async;
-    bool is_bootstrap;
-};
-
-static const char *set_option(struct state *state, struct added *added, const char *key,
-                              const char *value)
+static const char *set_option(struct interaction *state, struct env_kind *added,
+                              const char *key, const char *value)
 {
     struct rk_raft_options *options = &added->options;
     struct rk_raft_conf_state *conf = &added->snapshot.meta.conf;
@@ -95,23 +83,27 @@ static const char *set_option(struct state *state, struct added *added, const ch
     };
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++)
         if (strcmp(key, flags[i].key) == 0)
-            return dd_bool(value, flags[i].flag) ? NULL
-                                                 : refuse(state, "not a flag: ", value);
+            return dd_bool(value, flags[i].flag)
+                       ? NULL
+                       : interaction_refuse(state, "not a flag: ", value);
 
     if (strcmp(key, "read-only") == 0) {
         bool is_lease = strcmp(value, "lease-based") == 0;
         if (!is_lease && strcmp(value, "safe") != 0)
-            return refuse(state, "invalid read-only option ", value);
+            return interaction_refuse(state, "invalid read-only option ", value);
         options->read_mode = is_lease ? RK_RAFT_READ_LEASE : RK_RAFT_READ_SAFE;
         return NULL;
     }
+    const char *error = NULL;
+    if (interaction_own_option(state, added, key, value, &error)) return error;
     added->is_bootstrap = true;
     if (strcmp(key, "content") == 0) {
         added->snapshot.data = rk_slice_of_string(value);
         return NULL;
     }
     uint64_t number;
-    if (!dd_number(value, &number)) return refuse(state, "not a number: ", value);
+    if (!dd_number(value, &number))
+        return interaction_refuse(state, "not a number: ", value);
     if (strcmp(key, "voters") == 0 || strcmp(key, "learners") == 0) {
         enum rk_status status =
             rk_raft_members_add(*key == 'v' ? &conf->voters : &conf->learners, number);
@@ -130,9 +122,9 @@ static const char *set_option(struct state *state, struct added *added, const ch
     return NULL; /* unknown keys are ignored, as there */
 }
 
-static const char *add_nodes(struct state *state, const struct dd_case *c)
+static const char *add_nodes(struct interaction *state, const struct dd_case *c)
 {
-    struct added added = {0};
+    struct env_kind added = {0};
     uint64_t count;
     bool is_bootstrap = false;
     default_options(&added.options);
@@ -145,31 +137,31 @@ static const char *add_nodes(struct state *state, const struct dd_case *c)
             if (error != NULL) return error;
             is_bootstrap = is_bootstrap || added.is_bootstrap;
         }
-    return env_add_nodes(&state->env, count, &added.options, added.is_async,
-                         &added.snapshot, is_bootstrap);
+    added.is_bootstrap = is_bootstrap;
+    return env_add_nodes(&state->env, count, &added);
 }
 
-static const char *step_one(struct state *state, const struct dd_case *c,
+static const char *step_one(struct interaction *state, const struct dd_case *c,
                             struct rk_raft_message message)
 {
-    struct env_node *node = node_of(state, c, 0);
+    struct env_node *node = interaction_node(state, c, 0);
     if (node == NULL) return no_node;
     return env_step_text(env_step_local(node, &message));
 }
 
-static const char *campaign(struct state *state, const struct dd_case *c)
+static const char *campaign(struct interaction *state, const struct dd_case *c)
 {
     return step_one(state, c, (struct rk_raft_message){.type = RK_RAFT_MSG_HUP});
 }
 
-static const char *forget_leader(struct state *state, const struct dd_case *c)
+static const char *forget_leader(struct interaction *state, const struct dd_case *c)
 {
     return step_one(state, c, (struct rk_raft_message){.type = RK_RAFT_MSG_FORGET_LEADER});
 }
 
-static const char *report_unreachable(struct state *state, const struct dd_case *c)
+static const char *report_unreachable(struct interaction *state, const struct dd_case *c)
 {
-    const struct env_node *reported = node_of(state, c, 1);
+    const struct env_node *reported = interaction_node(state, c, 1);
     if (reported == NULL)
         return "must specify exactly two node indexes: node on which to "
                "report, and reported node";
@@ -178,7 +170,7 @@ static const char *report_unreachable(struct state *state, const struct dd_case 
         (struct rk_raft_message){.type = RK_RAFT_MSG_UNREACHABLE, .from = reported->id});
 }
 
-static const char *transfer_leadership(struct state *state, const struct dd_case *c)
+static const char *transfer_leadership(struct interaction *state, const struct dd_case *c)
 {
     uint64_t from;
     uint64_t to;
@@ -192,9 +184,9 @@ static const char *transfer_leadership(struct state *state, const struct dd_case
         &(struct rk_raft_message){.type = RK_RAFT_MSG_TRANSFER_LEADER, .from = to}));
 }
 
-static const char *propose(struct state *state, const struct dd_case *c)
+static const char *propose(struct interaction *state, const struct dd_case *c)
 {
-    struct env_node *node = node_of(state, c, 0);
+    struct env_node *node = interaction_node(state, c, 0);
     if (node == NULL || c->arg_count != 2) return no_node;
     struct rk_raft_entry entry = {.data = rk_slice_of_string(c->args[1].key)};
     return step_one(state, c,
@@ -204,7 +196,7 @@ static const char *propose(struct state *state, const struct dd_case *c)
                                              .entry_count = 1});
 }
 
-static const char *change_options(struct state *state, const struct dd_case *c,
+static const char *change_options(struct interaction *state, const struct dd_case *c,
                                   struct rk_raft_conf_change *change, bool *is_v1)
 {
     static const char *const transitions[] = {"auto", "implicit", "explicit"};
@@ -212,53 +204,60 @@ static const char *change_options(struct state *state, const struct dd_case *c,
         if (c->args[i].value_count == 0) continue;
         const char *value = c->args[i].values[0];
         if (strcmp(c->args[i].key, "v1") == 0) {
-            if (!dd_bool(value, is_v1)) return refuse(state, "not a flag: ", value);
+            if (!dd_bool(value, is_v1))
+                return interaction_refuse(state, "not a flag: ", value);
         } else if (strcmp(c->args[i].key, "transition") == 0) {
             int found = -1;
             for (int t = 0; t < 3; t++)
                 if (strcmp(value, transitions[t]) == 0) found = t;
-            if (found < 0) return refuse(state, "unknown transition ", value);
+            if (found < 0) return interaction_refuse(state, "unknown transition ", value);
             change->transition = (enum rk_raft_transition)found;
         } else {
-            return refuse(state, "unknown command ", c->args[i].key);
+            return interaction_refuse(state, "unknown command ", c->args[i].key);
         }
     }
     return NULL;
 }
 
-static const char *propose_conf_change(struct state *state, const struct dd_case *c)
+const char *interaction_changes(struct interaction *state, const struct dd_case *c,
+                                struct rk_raft_conf_change *change, bool *is_v1)
 {
-    struct rk_raft_conf_change change = {0};
-    bool is_v1 = false;
     struct rk_buf text;
-    const char *error = change_options(state, c, &change, &is_v1);
+    const char *error = change_options(state, c, change, is_v1);
     if (error != NULL) return error;
     rk_buf_init(&text);
-    bool is_parsed = parse_changes(c->input, &change, &text);
-    if (!is_parsed)
+    if (!parse_changes(c->input, change, &text)) {
         snprintf(state->error, sizeof(state->error), "%.*s", (int)text.size,
                  (const char *)text.data);
-    rk_buf_reset(&text);
-    if (!is_parsed) error = state->error;
-    if (is_parsed && is_v1 &&
-        (change.count != 1 || change.transition != RK_RAFT_TRANSITION_AUTO))
-        error = "v1 conf change can only have one operation and no transition";
-    if (error == NULL) {
-        enum rk_status status = rk_raft_conf_change_encode(&text, &change);
-        RK_ASSERT(status == RK_OK);
-        struct rk_raft_entry entry = {.type = is_v1 ? RK_RAFT_ENTRY_CONF
-                                                    : RK_RAFT_ENTRY_CONF_V2,
-                                      .data = rk_buf_slice(&text)};
-        error =
-            step_one(state, c,
-                     (struct rk_raft_message){
-                         .type = RK_RAFT_MSG_PROP, .entries = &entry, .entry_count = 1});
+        error = state->error;
     }
     rk_buf_fini(&text);
     return error;
 }
 
-static const char *print_log(struct state *state, struct env_node *node)
+static const char *propose_conf_change(struct interaction *state, const struct dd_case *c)
+{
+    struct rk_raft_conf_change change = {0};
+    bool is_v1 = false;
+    struct rk_buf data;
+    const char *error = interaction_changes(state, c, &change, &is_v1);
+    if (error != NULL) return error;
+    if (is_v1 && (change.count != 1 || change.transition != RK_RAFT_TRANSITION_AUTO))
+        return "v1 conf change can only have one operation and no transition";
+    rk_buf_init(&data);
+    enum rk_status status = rk_raft_conf_change_encode(&data, &change);
+    RK_ASSERT(status == RK_OK);
+    struct rk_raft_entry entry = {.type =
+                                      is_v1 ? RK_RAFT_ENTRY_CONF : RK_RAFT_ENTRY_CONF_V2,
+                                  .data = rk_buf_slice(&data)};
+    error = step_one(state, c,
+                     (struct rk_raft_message){
+                         .type = RK_RAFT_MSG_PROP, .entries = &entry, .entry_count = 1});
+    rk_buf_fini(&data);
+    return error;
+}
+
+static const char *print_log(struct interaction *state, struct env_node *node)
 {
     const struct mem_store *store = &node->store;
     if (state->env.is_quiet) return NULL;
@@ -270,15 +269,15 @@ static const char *print_log(struct state *state, struct env_node *node)
     return NULL;
 }
 
-static const char *raft_log(struct state *state, const struct dd_case *c)
+static const char *raft_log(struct interaction *state, const struct dd_case *c)
 {
-    struct env_node *node = node_of(state, c, 0);
+    struct env_node *node = interaction_node(state, c, 0);
     return node == NULL ? no_node : print_log(state, node);
 }
 
-static const char *compact(struct state *state, const struct dd_case *c)
+static const char *compact(struct interaction *state, const struct dd_case *c)
 {
-    struct env_node *node = node_of(state, c, 0);
+    struct env_node *node = interaction_node(state, c, 0);
     uint64_t index;
     if (node == NULL || c->arg_count < 2 || !dd_number(c->args[1].key, &index))
         return no_node;
@@ -286,7 +285,7 @@ static const char *compact(struct state *state, const struct dd_case *c)
     return error != NULL ? error : print_log(state, node);
 }
 
-static const char *raft_state(struct state *state, const struct dd_case *c)
+static const char *raft_state(struct interaction *state, const struct dd_case *c)
 {
     (void)c;
     for (size_t i = 0; i < state->env.node_count; i++) {
@@ -300,9 +299,9 @@ static const char *raft_state(struct state *state, const struct dd_case *c)
     return NULL;
 }
 
-static const char *print_status(struct state *state, const struct dd_case *c)
+static const char *print_status(struct interaction *state, const struct dd_case *c)
 {
-    struct env_node *node = node_of(state, c, 0);
+    struct env_node *node = interaction_node(state, c, 0);
     struct rk_raft_status status;
     if (node == NULL) return no_node;
     rk_raft_status(node->raft, &status);
@@ -314,9 +313,10 @@ static const char *print_status(struct state *state, const struct dd_case *c)
     return NULL;
 }
 
-static const char *tick(struct state *state, const struct dd_case *c, bool is_election)
+static const char *tick(struct interaction *state, const struct dd_case *c,
+                        bool is_election)
 {
-    struct env_node *node = node_of(state, c, 0);
+    struct env_node *node = interaction_node(state, c, 0);
     if (node == NULL) return no_node;
     uint32_t count =
         is_election ? node->options.election_tick : node->options.heartbeat_tick;
@@ -327,19 +327,19 @@ static const char *tick(struct state *state, const struct dd_case *c, bool is_el
     return NULL;
 }
 
-static const char *tick_election(struct state *state, const struct dd_case *c)
+static const char *tick_election(struct interaction *state, const struct dd_case *c)
 {
     return tick(state, c, true);
 }
 
-static const char *tick_heartbeat(struct state *state, const struct dd_case *c)
+static const char *tick_heartbeat(struct interaction *state, const struct dd_case *c)
 {
     return tick(state, c, false);
 }
 
-static const char *set_timeout(struct state *state, const struct dd_case *c)
+static const char *set_timeout(struct interaction *state, const struct dd_case *c)
 {
-    struct env_node *node = node_of(state, c, 0);
+    struct env_node *node = interaction_node(state, c, 0);
     const char *text = dd_value(c, "timeout");
     uint64_t timeout;
     if (node == NULL || text == NULL || !dd_number(text, &timeout)) return no_node;
@@ -347,7 +347,7 @@ static const char *set_timeout(struct state *state, const struct dd_case *c)
     return NULL;
 }
 
-static const char *set_level(struct state *state, const char *name)
+static const char *set_level(struct interaction *state, const char *name)
 {
     static const char *const levels[] = {"DEBUG", "INFO", "WARN", "ERROR", "FATAL", "NONE"};
     for (size_t i = 0; i < 6; i++) {
@@ -358,15 +358,15 @@ static const char *set_level(struct state *state, const char *name)
     return "log levels must be either of [DEBUG INFO WARN ERROR FATAL NONE]";
 }
 
-static const char *log_level(struct state *state, const struct dd_case *c)
+static const char *log_level(struct interaction *state, const struct dd_case *c)
 {
     return c->arg_count > 0 ? set_level(state, c->args[0].key) : no_node;
 }
 
-static const char *send_snapshot(struct state *state, const struct dd_case *c)
+static const char *send_snapshot(struct interaction *state, const struct dd_case *c)
 {
-    const struct env_node *from = node_of(state, c, 0);
-    const struct env_node *to = node_of(state, c, 1);
+    const struct env_node *from = interaction_node(state, c, 0);
+    const struct env_node *to = interaction_node(state, c, 1);
     if (from == NULL || to == NULL) return no_node;
     struct rk_raft_message message = {.type = RK_RAFT_MSG_SNAP,
                                       .term = rk_raft_term(from->raft),
@@ -378,13 +378,13 @@ static const char *send_snapshot(struct state *state, const struct dd_case *c)
     return NULL;
 }
 
-static const char *deliver_msgs(struct state *state, const struct dd_case *c)
+static const char *deliver_msgs(struct interaction *state, const struct dd_case *c)
 {
     uint8_t type = ENV_ANY_TYPE;
     const char *name = dd_value(c, "type");
     size_t count = 0;
     if (name != NULL && !rk_raft_type_of_name(name, &type))
-        return refuse(state, "unknown message type ", name);
+        return interaction_refuse(state, "unknown message type ", name);
     for (size_t i = 0; i < c->arg_count; i++) {
         const struct dd_arg *arg = &c->args[i];
         uint64_t id;
@@ -413,7 +413,8 @@ static const char *one_apply(struct env *env, struct env_node *node)
 }
 
 /* One node plainly, several each under a heading. */
-static const char *each_node(struct state *state, const struct dd_case *c, const char *what,
+static const char *each_node(struct interaction *state, const struct dd_case *c,
+                             const char *what,
                              const char *(*work)(struct env *env, struct env_node *node))
 {
     struct env_node *nodes[ENV_NODES_MAX];
@@ -434,22 +435,22 @@ static const char *each_node(struct state *state, const struct dd_case *c, const
     return NULL;
 }
 
-static const char *process_ready(struct state *state, const struct dd_case *c)
+static const char *process_ready(struct interaction *state, const struct dd_case *c)
 {
     return each_node(state, c, "handling Ready", one_ready);
 }
 
-static const char *process_append(struct state *state, const struct dd_case *c)
+static const char *process_append(struct interaction *state, const struct dd_case *c)
 {
     return each_node(state, c, "processing append thread", env_process_append);
 }
 
-static const char *process_apply(struct state *state, const struct dd_case *c)
+static const char *process_apply(struct interaction *state, const struct dd_case *c)
 {
     return each_node(state, c, "processing apply thread", one_apply);
 }
 
-static const char *stabilize(struct state *state, const struct dd_case *c)
+static const char *stabilize(struct interaction *state, const struct dd_case *c)
 {
     struct env_node *nodes[ENV_NODES_MAX];
     size_t count = nodes_of(state, c, nodes);
@@ -463,17 +464,14 @@ static const char *stabilize(struct state *state, const struct dd_case *c)
     return error;
 }
 
-static const char *breakpoint(struct state *state, const struct dd_case *c)
+static const char *breakpoint(struct interaction *state, const struct dd_case *c)
 {
     (void)state;
     (void)c;
     return NULL;
 }
 
-static const struct {
-    const char *name;
-    handler handle;
-} commands[] = {
+static const struct interaction_command commands[] = {
     {"_breakpoint", breakpoint},
     {"add-nodes", add_nodes},
     {"campaign", campaign},
@@ -496,13 +494,21 @@ static const struct {
     {"tick-election", tick_election},
     {"tick-heartbeat", tick_heartbeat},
     {"transfer-leadership", transfer_leadership},
+    {NULL, NULL},
 };
 
-static handler find(const char *command)
+static const struct interaction_command *find_in(const struct interaction_command *list,
+                                                 const char *command)
 {
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (strcmp(commands[i].name, command) == 0) return commands[i].handle;
-    return NULL;
+    while (list->name != NULL && strcmp(list->name, command) != 0)
+        list++;
+    return list->name != NULL ? list : NULL;
+}
+
+static const struct interaction_command *find(const char *command)
+{
+    const struct interaction_command *found = find_in(commands, command);
+    return found != NULL ? found : find_in(interaction_own, command);
 }
 
 static bool knows(const char *command)
@@ -512,7 +518,7 @@ static bool knows(const char *command)
 
 static void *open_state(uint64_t max_cached_bytes)
 {
-    struct state *state = rk_calloc(1, sizeof(*state));
+    struct interaction *state = rk_calloc(1, sizeof(*state));
     RK_ASSERT(state != NULL);
     env_init(&state->env, max_cached_bytes);
     return state;
@@ -520,10 +526,10 @@ static void *open_state(uint64_t max_cached_bytes)
 
 static void run(void *opaque, const struct dd_case *c, struct rk_buf *out)
 {
-    struct state *state = opaque;
+    struct interaction *state = opaque;
     state->env.out = out;
-    handler handle = find(c->command);
-    const char *error = handle != NULL ? handle(state, c) : "unknown command";
+    const struct interaction_command *found = find(c->command);
+    const char *error = found != NULL ? found->handle(state, c) : "unknown command";
     /* Errors are shown even when all else is quiet. */
     if (error != NULL) rk_buf_append_string(out, error);
     if (out->size == 0) rk_buf_append_string(out, "ok");
@@ -531,7 +537,7 @@ static void run(void *opaque, const struct dd_case *c, struct rk_buf *out)
 
 static void close_state(void *opaque)
 {
-    struct state *state = opaque;
+    struct interaction *state = opaque;
     env_fini(&state->env);
     rk_free(state);
 }

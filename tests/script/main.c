@@ -1,4 +1,7 @@
-/* Runs recorded traces and compares: script_runner [FILE|FOLDER...].
+/* Runs recorded traces and compares: script_runner [--rewrite] [FILE|FOLDER...].
+ *
+ * With --rewrite the files named get what comes out as what is expected: to be read line by
+ * line before it is kept.
  *
  * Without arguments the folder is RUKUN_CONFORMANCE_DIR, or the one given at configure
  * time; where it is absent the run is skipped (exit code 77). A deviation on purpose is a
@@ -132,6 +135,57 @@ static void run_file(const char *path, uint64_t max_cached_bytes,
     dd_close(&file);
 }
 
+static void write_lines(FILE *stream, const struct dd_file *file, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++)
+        fprintf(stream, "%s\n", file->lines[i]);
+}
+
+/* False: the file is as it was. */
+static bool rewrite_cases(FILE *stream, const char *path, struct dd_file *file)
+{
+    const struct script_kind *kind = NULL;
+    void *state = NULL;
+    const char *error = NULL;
+    size_t written = 0;
+    for (;;) {
+        struct dd_case *c = dd_next(file, &error);
+        if (c == NULL || error != NULL) break;
+        if (kind == NULL && (kind = kind_of(c->command)) == NULL) error = "unknown command";
+        if (c->expected_to == 0) error = "output with blank lines";
+        if (error != NULL) break;
+        if (state == NULL) state = kind->open(RK_SCRIPT_CACHE_ALL);
+        struct rk_buf out;
+        rk_buf_init(&out);
+        kind->run(state, c, &out);
+        RK_ASSERT(rk_buf_check(&out) == RK_OK);
+        write_lines(stream, file, written, c->expected_from);
+        fprintf(stream, "%.*s%s", (int)out.size, (const char *)out.data,
+                out.data[out.size - 1] == '\n' ? "" : "\n");
+        written = c->expected_to;
+        rk_buf_fini(&out);
+    }
+    if (error != NULL) fprintf(stderr, "%s: %s\n", path, error);
+    if (state != NULL) kind->close(state);
+    write_lines(stream, file, written, file->line_count);
+    return error == NULL;
+}
+
+static bool rewrite_file(const char *path)
+{
+    struct dd_file file;
+    char new_path[PATH_SIZE];
+    int size = snprintf(new_path, sizeof(new_path), "%s.new", path);
+    if (size < 0 || (size_t)size >= sizeof(new_path) || !dd_open(&file, path)) return false;
+    FILE *stream = fopen(new_path, "w");
+    bool is_done = stream != NULL && rewrite_cases(stream, path, &file);
+    if (stream != NULL) is_done = fclose(stream) == 0 && is_done;
+    if (is_done) is_done = rename(new_path, path) == 0;
+    if (!is_done && stream != NULL) remove(new_path);
+    dd_close(&file);
+    return is_done;
+}
+
 struct paths {
     size_t count;
     char *items[PATHS_MAX];
@@ -178,11 +232,23 @@ static void run_paths(struct paths *paths, struct totals *totals)
     rk_free(deviations.text);
 }
 
+static int rewrite_paths(struct paths *paths)
+{
+    int failures = 0;
+    for (size_t i = 0; i < paths->count; i++) {
+        failures += !rewrite_file(paths->items[i]);
+        rk_free(paths->items[i]);
+    }
+    printf("%zu files rewritten\n", paths->count - (size_t)failures);
+    return failures == 0 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     struct paths paths = {0};
     struct totals totals = {0};
-    for (int i = 1; i < argc; i++)
+    bool is_rewriting = argc > 1 && strcmp(argv[1], "--rewrite") == 0;
+    for (int i = 1 + is_rewriting; i < argc; i++)
         add_path(&paths, argv[i]);
     if (argc == 1) {
         const char *folder = getenv("RUKUN_CONFORMANCE_DIR");
@@ -199,6 +265,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "no traces found\n");
         return 2;
     }
+    if (is_rewriting) return rewrite_paths(&paths);
     run_paths(&paths, &totals);
     printf("%zu files run, %zu cases, %zu deviations, %zu failures\n", totals.files,
            totals.cases, totals.deviations, totals.failures);
