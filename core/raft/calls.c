@@ -93,6 +93,13 @@ enum rk_status rk_raft_campaign(struct rk_raft *raft)
     return step_own(raft, (struct rk_raft_message){.type = RK_RAFT_MSG_HUP});
 }
 
+void rk_raft_forbid_votes(struct rk_raft *raft)
+{
+    raft->options.must_not_vote = true;
+    if (raft->role == RK_RAFT_CANDIDATE || raft->role == RK_RAFT_PRE_CANDIDATE)
+        rk_raft_become_follower(raft, raft->term, RK_RAFT_NONE);
+}
+
 enum rk_status rk_raft_report_unreachable(struct rk_raft *raft, uint64_t id)
 {
     return step_own(raft,

@@ -372,6 +372,9 @@ enum rk_status rk_raft_campaign(struct rk_raft *raft);
 /* Early vote: the link to the leader was reset or closed and connecting again was refused
  * or failed. Voids itself when the leader is heard again. No effect without early_vote. */
 void rk_raft_leader_lost_evidence(struct rk_raft *raft);
+/* Data of this node failed a checksum (rule 18): from now on it neither votes nor
+ * campaigns, as with options.must_not_vote. A leader leads on until it has handed over. */
+void rk_raft_forbid_votes(struct rk_raft *raft);
 /* The last message to that peer probably got lost. */
 enum rk_status rk_raft_report_unreachable(struct rk_raft *raft, uint64_t id);
 /* How sending the snapshot to that peer ended. */

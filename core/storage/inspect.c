@@ -254,13 +254,15 @@ enum rk_status rk_storage_inspect(struct rk_fs *fs, const char *wal_dir,
     RK_ASSERT(options->struct_size == sizeof(*options));
     struct inspection inspection = {.fs = fs, .options = options, .out = out};
     struct rk_wal_scan scan;
-    enum rk_status status = rk_wal_scan_dir(&scan, fs, wal_dir, error);
+    struct rk_storage_error chain = {.message = ""};
+    enum rk_status status = rk_wal_scan_dir(&scan, fs, wal_dir, &chain);
+    if (status != RK_OK && status != RK_ECORRUPT)
+        (void)rk_storage_fail(error, status, "%s", chain.message);
     if (status == RK_OK && !scan.has_id)
         status = rk_storage_fail(error, RK_ENOENT, "%s: holds no log", wal_dir);
     inspection.state = rk_calloc(1, sizeof(*inspection.state));
-    if (status == RK_OK && inspection.state == NULL)
+    if (inspection.state == NULL)
         status = rk_storage_fail(error, RK_ENOMEM, "no memory to inspect");
-    struct rk_storage_error chain = {.message = ""};
     if (status == RK_OK) {
         rk_buf_printf(out, "log %016" PRIx64 " version %d\n", scan.id, RK_WAL_VERSION);
         status = rk_wal_scan_chain(&scan, &chain);

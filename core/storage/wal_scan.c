@@ -64,10 +64,19 @@ static enum rk_status read_id(struct rk_wal_scan *scan, const char *dir,
                                "%s: format version %" PRIu32
                                " is not known; this program reads version %d",
                                path, version, RK_WAL_VERSION);
+    if (status == RK_ECORRUPT)
+        return rk_storage_fail(error, status, "%s: offset 0: damaged", path);
     if (status != RK_OK)
         return rk_storage_fail(error, status, "%s: cannot be read: %s", path,
                                rk_status_text(status));
     return RK_OK;
+}
+
+static bool is_zero(const uint8_t *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (bytes[i] != 0) return false;
+    return true;
 }
 
 static enum rk_status read_head(struct rk_wal_scan *scan, struct rk_wal_scan_file *file,
@@ -94,6 +103,7 @@ static enum rk_status read_head(struct rk_wal_scan *scan, struct rk_wal_scan_fil
                                " is not known; this program reads version %d",
                                file->path, version, RK_WAL_VERSION);
     file->has_head = status == RK_OK;
+    file->is_blank = is_zero(bytes, sizeof(bytes));
     if (file->has_head && scan->has_id && file->head.id != scan->id)
         return rk_storage_fail(error, RK_ECORRUPT,
                                "%s: belongs to log %016" PRIx64 ", not to %016" PRIx64,
@@ -217,9 +227,40 @@ static enum rk_status last_oldest(const struct rk_wal_scan *scan,
     return RK_OK;
 }
 
+/* One that was in use once and has no sound head now; NULL: none. */
+static const struct rk_wal_scan_file *headless(const struct rk_wal_scan *scan)
+{
+    for (uint32_t i = 0; i < scan->count; i++)
+        if (!scan->files[i].has_head && !scan->files[i].is_blank) return &scan->files[i];
+    return NULL;
+}
+
+static enum rk_status none_whole(const struct rk_wal_scan *scan,
+                                 struct rk_storage_error *error)
+{
+    const struct rk_wal_scan_file *file = headless(scan);
+    const struct rk_wal_scan_file *last =
+        scan->count == 0 ? NULL : &scan->files[scan->count - 1];
+    if (last != NULL && last->has_head)
+        return rk_storage_fail(error, RK_ECORRUPT,
+                               "%s: offset %d: the opening batch is damaged", last->path,
+                               RK_WAL_SEGMENT_HEAD);
+    if (file != NULL)
+        return rk_storage_fail(error, RK_ECORRUPT,
+                               "%s: offset 0: the segment's head is damaged", file->path);
+    return rk_storage_fail(error, RK_ECORRUPT,
+                           "no segment of the log has a whole batch at its start");
+}
+
 static enum rk_status missing(const struct rk_wal_scan *scan, uint64_t sequence,
                               uint32_t by, struct rk_storage_error *error)
 {
+    const struct rk_wal_scan_file *file = headless(scan);
+    if (file != NULL)
+        return rk_storage_fail(error, RK_ECORRUPT,
+                               "%s: offset 0: the segment's head is damaged; %s needs "
+                               "segment %" PRIu64 " of the log",
+                               file->path, scan->files[by].path, sequence);
     return rk_storage_fail(error, RK_ECORRUPT,
                            "segment %" PRIu64
                            " of the log is missing or its head is damaged; %s needs it",
@@ -241,8 +282,7 @@ enum rk_status rk_wal_scan_chain(struct rk_wal_scan *scan, struct rk_storage_err
         heads++;
     }
     if (oldest == 0) {
-        status = rk_storage_fail(error, RK_ECORRUPT,
-                                 "no segment of the log has a whole batch at its start");
+        status = none_whole(scan, error);
         goto out;
     }
     const struct rk_wal_scan_file *newest = &scan->files[to];

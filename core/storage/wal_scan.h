@@ -10,6 +10,7 @@ struct rk_wal_scan_file {
     char path[RK_FS_PATH_MAX];
     uint32_t number;
     bool has_head;
+    bool is_blank;                   /* zeros where the head belongs: never used */
     struct rk_wal_segment_head head; /* zero without one */
     uint64_t size;
 };

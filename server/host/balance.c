@@ -20,7 +20,8 @@ static bool is_voter(const struct rk_group *group, const struct rk_member *membe
 
 static bool may_keep(const struct rk_group *group, const struct rk_member *member)
 {
-    return member->wish != RK_MEMBER_LEAVING && is_voter(group, member);
+    return member->wish != RK_MEMBER_LEAVING && !member->is_damaged &&
+           is_voter(group, member);
 }
 
 /* The members in the order in which they are to lead the group: `place` 0 is the first. */
@@ -63,7 +64,8 @@ static struct rk_member *successor(const struct rk_group *group,
         const struct rk_raft_progress *progress = &status->progress[i];
         struct rk_member *member = rk_host_member_by_number(host, progress->id);
         if (member == NULL || member == host->self || progress->is_learner ||
-            member->wish == RK_MEMBER_LEAVING || !rk_member_is_up(host, member) ||
+            member->wish == RK_MEMBER_LEAVING || member->is_damaged ||
+            !rk_member_is_up(host, member) ||
             (best != NULL && progress->match <= best_match))
             continue;
         best = member;
@@ -200,7 +202,7 @@ void rk_group_transfer_call(struct rk_call *call, const struct rk_request *reque
         moved(call);
         return;
     }
-    if (!rk_member_is_up(host, to) || !rk_group_hand_over(group, to)) {
+    if (to->is_damaged || !rk_member_is_up(host, to) || !rk_group_hand_over(group, to)) {
         rk_call_fail(call, RK_EUNAVAILABLE, "node %s can not take group %u now", to->name,
                      group->id);
         return;

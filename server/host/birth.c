@@ -9,6 +9,7 @@
  * from its cluster; before that the node has no groups, so it can not vote. */
 
 enum { IDENTITY_VERSION = 1 };
+enum { NODE_DAMAGED = 1 }; /* a flag of the section NODE */
 
 /* Node record of the log: u8 version, u64 disk, u64 cluster high, low, blob cluster name,
  * u64 history, varint number, varint data groups, blob member table. */
@@ -422,6 +423,7 @@ void rk_host_node_section(struct rk_host *host, struct rk_member *to)
     rk_buf_blob(out, rk_slice_of_string(host->self->http));
     rk_buf_blob(out, rk_slice_of_string(host->self->rpc));
     rk_buf_varint(out, host->machine_version);
+    rk_buf_varint(out, rk_host_is_damaged(host) ? NODE_DAMAGED : 0);
     rk_host_section_end(host, to, RK_LINK_CONTROL);
 }
 
@@ -434,6 +436,7 @@ void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
     struct rk_slice http = rk_read_blob(&in);
     struct rk_slice rpc = rk_read_blob(&in);
     uint64_t machine_version = rk_read_varint(&in);
+    uint64_t flags = rk_reader_left(&in) > 0 ? rk_read_varint(&in) : 0;
     char before[RK_HOST_ADDRESS_MAX];
     memcpy(before, from->peer, sizeof(before));
     if (in.is_failed || machine_version == 0 ||
@@ -442,6 +445,7 @@ void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
         return;
     }
     from->is_told = true;
+    from->is_damaged = (flags & NODE_DAMAGED) != 0;
     if (strcmp(before, from->peer) != 0) host->members_version++;
     from->machine_version =
         machine_version < UINT32_MAX ? (uint32_t)machine_version : UINT32_MAX;

@@ -59,6 +59,7 @@ static enum rk_status options_take(struct rk_host *host,
     host->tick_ms = host->heartbeat_ms < 4 ? 1 : host->heartbeat_ms / 4;
     host->fence_floor = options->fence_floor;
     host->snapshot_bytes = options->snapshot_bytes;
+    host->verify_ms = options->verify_ms;
     host->machine_version =
         options->machine_version != 0 ? options->machine_version : RK_MACHINE_VERSION;
     host->fs = options->fs;
@@ -225,6 +226,7 @@ static void beat(struct rk_host *host)
     if (host->is_removed) return;
     rk_host_clock_check(host);
     if (host->is_stopping) rk_host_stop_run(host);
+    if (rk_host_is_damaged(host)) rk_host_damaged_run(host);
     rk_host_reconcile(host);
     for (uint32_t id = 0; id <= host->group_count; id++) {
         rk_group_reads_tick(host->groups[id]);

@@ -60,6 +60,7 @@ struct rk_host_options {
     uint64_t
         snapshot_bytes; /* log bytes of a group after which it is snapshotted; 0: default */
     uint64_t segment_bytes;   /* of the log's files, see rk_wal_options; 0: default */
+    uint64_t verify_ms;       /* all snapshots are read back within so long; 0: never */
     uint32_t machine_version; /* newest that this node takes part in; 0: all it knows */
     struct rk_fs *fs;
 };
@@ -156,7 +157,8 @@ struct rk_host_node_status {
     const char *name;
     uint64_t number;
     const char *http, *rpc, *peer;
-    bool is_up; /* heard within an election timeout */
+    bool is_up;      /* heard within an election timeout */
+    bool is_damaged; /* its data failed a checksum: it neither votes nor leads */
     /* In all groups "voter", at least "learner"; "joining" until then; "leaving";
      * "removed": only told so for a while; "" before birth. */
     const char *role;
@@ -174,7 +176,9 @@ struct rk_host_status {
     const struct rk_host_node_status *nodes;
     uint32_t node_count;
     const uint16_t *slots; /* 4096: slot -> group */
-    const char *state;     /* "joining", "running", "stopping", "removed", "refused: ..." */
+    /* "joining", "running", "stopping", "removed", "refused: ...", "damaged: ..." */
+    const char *state;
+    bool is_damaged;
     uint64_t members_version; /* of the member table */
     bool is_reconciled;       /* all groups have the membership that the table wishes */
 };

@@ -6,8 +6,8 @@
  * raft, log and machine of a group; pool.c, calls.c the calls and where they stand; bulk.c
  * calls split over groups; forward.c calls on their way to and from other nodes; reads.c
  * reads and keepalives; parked.c consumes that wait; clock.c group time; snapshots.c,
- * transfer.c snapshots taken, sent, received; balance.c leader placement; version.c the
- * machine version; status.c what others see. */
+ * transfer.c snapshots taken, sent, received; damage.c data that failed a checksum;
+ * balance.c leader placement; version.c the machine version; status.c what others see. */
 #ifndef RK_HOST_HOST_INTERNAL_H
 #define RK_HOST_HOST_INTERNAL_H
 
@@ -104,6 +104,7 @@ struct rk_member {
     uint64_t table_ms; /* boot time at which it was last sent the table */
     uint8_t wish;      /* enum rk_member_wish */
     bool is_told;      /* it told its addresses itself */
+    bool is_damaged;   /* its data failed a checksum, as it says: it does not lead */
 };
 
 enum rk_call_state {
@@ -279,6 +280,8 @@ struct rk_group {
     struct rk_list woken;
 
     uint64_t bytes_since_mark, entries_since_mark;
+    uint64_t suspect_ms; /* boot time at which its snapshot was last doubted; 0: never */
+    bool is_suspect;     /* it is to be read back next */
     const struct rk_wal_batch *clean_batch; /* when it is durable older snapshots go */
     struct rk_snapshot_send sends[RK_HOST_PEERS_MAX];
     struct rk_snapshot_receive receive;
@@ -290,6 +293,7 @@ enum rk_work_kind {
     RK_WORK_WRITE,
     RK_WORK_FINISH,
     RK_WORK_RECEIVED,
+    RK_WORK_VERIFY,
 };
 
 struct rk_host_work {
@@ -332,7 +336,7 @@ struct rk_host {
     char cluster_name[RK_HOST_NAME_MAX + 1];
     char wal_dir[RK_FS_PATH_MAX], snapshot_dir[RK_FS_PATH_MAX];
     uint32_t tick_ms, election_timeout_ms, heartbeat_ms;
-    uint64_t fence_floor, snapshot_bytes;
+    uint64_t fence_floor, snapshot_bytes, verify_ms;
     uint32_t machine_version; /* newest that this node takes part in */
     struct rk_random random;
     struct rk_host_time now;
@@ -351,6 +355,7 @@ struct rk_host {
     uint64_t stop_ms;
     uint64_t started_ms;
     char refused[256];
+    char damage[256]; /* what of its data failed a checksum; "": nothing */
 
     /* Identity, durable. */
     uint64_t disk;
@@ -396,6 +401,8 @@ struct rk_host {
     bool is_working;
     struct rk_group *wish; /* to be snapshotted next; NULL: none */
     uint64_t wish_index;   /* and compacted up to here */
+    uint64_t verify_at_ms; /* boot time at which the next snapshot is read back */
+    uint32_t verify_group; /* the last one read back in turn */
 
     struct rk_arena arena;   /* decodes; reset at the end of each event */
     struct rk_arena replies; /* queries and merges */
@@ -404,7 +411,7 @@ struct rk_host {
     struct rk_host_group_status *group_status;
     struct rk_host_node_status *node_status;
     char cluster_text[40];
-    char state_text[288];
+    char state_text[384];
 };
 
 /* host.c */
@@ -615,6 +622,16 @@ void rk_host_snapshots_close(struct rk_host *host);
 enum rk_status rk_group_restore(struct rk_group *group, struct rk_machine **out,
                                 struct rk_snapshot_id id, struct rk_storage_error *error);
 void rk_host_work_start(struct rk_host *host, enum rk_work_kind kind);
+
+/* damage.c */
+bool rk_host_is_damaged(const struct rk_host *host);
+void rk_group_suspect(struct rk_group *group); /* its snapshot file may be damaged */
+/* Has a snapshot read back, if one is due; rk_host_verified takes the verdict. */
+bool rk_host_verify_begin(struct rk_host *host);
+void rk_host_verified(struct rk_host *host);
+/* From now on this node neither votes nor leads; why names file and offset. */
+void rk_host_damaged(struct rk_host *host, const char *why);
+void rk_host_damaged_run(struct rk_host *host); /* each heartbeat, while damaged */
 
 /* transfer.c */
 void rk_group_snapshot_send(struct rk_group *group, const struct rk_raft_message *message);

@@ -67,6 +67,7 @@ static void renumber(struct rk_host *host, struct rk_member *member, uint64_t nu
     member->heard_ms = 0;
     member->wall_lead_ms = 0;
     member->probe_ms = 0;
+    member->is_damaged = false;
 }
 
 static bool evict(struct rk_host *host, struct rk_member *member)

@@ -32,6 +32,12 @@ void rk_host_work_run(struct rk_host_work *work)
         work->status = rk_snapshot_sink_finish(work->sink, &work->error);
         work->sink = NULL;
         break;
+    case RK_WORK_VERIFY: {
+        struct rk_snapshot_summary summary;
+        work->status =
+            rk_snapshot_verify(work->fs, work->dir, work->id, &summary, &work->error);
+        break;
+    }
     case RK_WORK_NONE: break;
     }
 }
@@ -223,6 +229,10 @@ void rk_host_work_done(struct rk_host *host)
     work->kind = RK_WORK_NONE;
     if (kind == RK_WORK_WRITE) rk_buf_fini(&work->block.bytes);
     if (host->is_dead) return;
+    if (kind == RK_WORK_VERIFY) {
+        rk_host_verified(host);
+        return;
+    }
     if (kind == RK_WORK_RECEIVED) {
         if (taking->is_void) give_up(host);
         rk_group_received(host->groups[work->id.group], work->status);
@@ -273,6 +283,7 @@ void rk_host_snapshots_run(struct rk_host *host)
         take_on(host);
         return;
     }
+    if (rk_host_verify_begin(host)) return;
     if (rk_host_now(host) < taking->retry_ms) return;
     struct rk_group *group = host->wish;
     uint64_t index = group == NULL ? 0 : host->wish_index;

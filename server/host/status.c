@@ -63,6 +63,7 @@ static void nodes_fill(struct rk_host *host, struct rk_host_status *out)
             .rpc = member->rpc,
             .peer = member->peer,
             .is_up = rk_member_is_up(host, member),
+            .is_damaged = member->is_damaged,
             .role = rk_member_role(host, member),
         };
     }
@@ -75,13 +76,19 @@ void rk_host_status(struct rk_host *host, struct rk_host_status *out)
     memset(out, 0, sizeof(*out));
     out->name = host->name;
     out->number = host->is_running ? host->number : 0;
+    out->is_damaged = rk_host_is_damaged(host);
     out->cluster = "";
     out->slots = host->slots.group;
     if (host->is_stopping)
         out->state = "stopping";
     else if (host->is_removed)
         out->state = "removed";
-    else if (host->is_running)
+    else if (rk_host_is_damaged(host)) {
+        snprintf(host->state_text, sizeof(host->state_text),
+                 "damaged: %s; replace it with: rukun cluster replace %s", host->damage,
+                 host->name);
+        out->state = host->state_text;
+    } else if (host->is_running)
         out->state = "running";
     else if (host->refused[0] == '\0')
         out->state = "joining";

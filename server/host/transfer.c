@@ -48,6 +48,7 @@ void rk_group_snapshot_send(struct rk_group *group, const struct rk_raft_message
         rk_host_log(host, RK_LOG_WARN, "group %u: no snapshot for %s: %s", group->id,
                     to->name, why.message);
         (void)rk_raft_report_snapshot(group->raft, to->number, false);
+        rk_group_suspect(group);
         return;
     }
     send->id = id;
@@ -83,6 +84,7 @@ static bool chunk_send(struct rk_group *group, struct rk_member *to)
     else
         out->is_failed = true;
     rk_host_section_end(host, to, RK_LINK_SNAPSHOT);
+    if (status != RK_OK || got != size) rk_group_suspect(group);
     return status == RK_OK && got == size;
 }
 
@@ -133,6 +135,7 @@ void rk_snapshot_ack_receive(struct rk_host *host, struct rk_member *from,
         return;
     send->moved_ms = rk_host_now(host);
     if (how != ACK_GOING) {
+        if (how == ACK_FAILED) rk_group_suspect(group);
         send_end(group, from, how == ACK_DONE);
         return;
     }

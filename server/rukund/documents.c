@@ -51,7 +51,8 @@ static void print_nodes(struct rk_buf *out, const struct rk_host_status *status)
         text_field(out, "peer", node->peer);
         rk_buf_append_string(out, ",");
         text_field(out, "role", node->role);
-        rk_buf_printf(out, ",\"up\":%s}", node->is_up ? "true" : "false");
+        rk_buf_printf(out, ",\"up\":%s,\"damaged\":%s}", node->is_up ? "true" : "false",
+                      node->is_damaged ? "true" : "false");
     }
     rk_buf_append_string(out, "]");
 }
@@ -156,7 +157,7 @@ bool rk_document_health(struct rk_buf *out, struct rk_worker *worker)
 {
     struct rk_host_status status;
     worker->engine->status(worker, &status);
-    bool is_ready = status.has_quorum && !worker->is_stopping;
+    bool is_ready = status.has_quorum && !status.is_damaged && !worker->is_stopping;
     rk_buf_printf(out, "{\"status\":\"%s\",", is_ready ? "ok" : "unavailable");
     text_field(out, "node", status.name);
     rk_buf_append_string(out, ",");

@@ -91,11 +91,25 @@ static void io_log(void *context, enum rk_log_level level, const char *text)
     rk_log_line(&worker->log, level, text);
 }
 
+/* Damaged data are not mended here: what they said to others can not be known any more. */
+static void say_replace(struct rk_worker *worker)
+{
+    char command[RK_CONFIG_ERROR_MAX];
+    (void)snprintf(command, sizeof(command), "rukun cluster replace %s",
+                   worker->config->name);
+    rk_log_event(&worker->log, RK_LOG_ERROR,
+                 "the data are damaged: this node can not vote with them; move the folder "
+                 "away, replace the node from another one, start it with an empty folder",
+                 RK_LOG_TEXT("data", worker->config->data),
+                 RK_LOG_TEXT("command", command));
+}
+
 static void io_fatal(void *context, enum rk_status status, const char *text)
 {
     struct rk_worker *worker = context;
     rk_log_event(&worker->log, RK_LOG_ERROR, "the node can not go on",
                  RK_LOG_TEXT("reason", text), RK_LOG_TEXT("code", rk_status_text(status)));
+    if (status == RK_ECORRUPT) say_replace(worker);
     /* At once: nothing that was not durable may be acknowledged any more. */
     _exit(70);
 }
@@ -253,6 +267,7 @@ static enum rk_status open_host(struct rk_worker *worker)
         .heartbeat_ms = (uint32_t)config->heartbeat_ms,
         .fence_floor = config->fence_floor,
         .snapshot_bytes = config->snapshot_bytes,
+        .verify_ms = config->verify_seconds * 1000,
         .fs = rk_fs_posix(),
     };
     if (getrandom(&options.seed, sizeof(options.seed), 0) != sizeof(options.seed))
@@ -265,6 +280,7 @@ static enum rk_status open_host(struct rk_worker *worker)
         rk_log_event(&worker->log, RK_LOG_ERROR, "can not open the data",
                      RK_LOG_TEXT("data", config->data), RK_LOG_TEXT("reason", error),
                      RK_LOG_TEXT("code", rk_status_text(status)));
+    if (status == RK_ECORRUPT) say_replace(worker);
     return status;
 }
 

@@ -3,13 +3,12 @@ on says why."""
 
 import os
 import re
-import subprocess
 
 import pytest
 
 import faults
 from faults import DiskCluster
-from rukun_cluster import RUKUND, wait_until
+from rukun_cluster import wait_until
 
 SEED = int(os.environ.get("RUKUN_SEED", "1"))
 LONG = float(os.environ.get("RUKUN_SECONDS", "120"))
@@ -147,14 +146,6 @@ def ends_with(node, *texts):
     return said
 
 
-def flip(path, offset):
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 0x10]))
-
-
 def write_some(cluster, count=120):
     for number in range(count):
         answer = cluster.nodes[number % 3].post("/cache/put", {"k": f"k{number % 8}",
@@ -162,62 +153,9 @@ def write_some(cluster, count=120):
         assert answer.status == 200, answer
 
 
-def inspect(node):
-    done = subprocess.run([str(RUKUND), "inspect", str(node.data), "--batches"],
-                          capture_output=True, text=True, timeout=20, check=False)
-    return done.stdout
-
-
-def test_flipped_byte_in_the_log(fresh):
-    """Refused at start by file and offset, while the others serve; the right byte heals it."""
-    cluster = fresh().wait_ready()
-    write_some(cluster)
-    node = cluster["n2"]
-    node.kill()
-    text = inspect(node)
-    path = re.search(r"segment \d+ (\S+\.wal)", text).group(1)
-    batches = [(int(m[1]), int(m[2])) for m in
-               re.finditer(r"offset (\d+) bytes (\d+)", text) if int(m[2]) > 100]
-    offset, size = batches[len(batches) // 2]
-    place = offset + 48 + size // 2
-    flip(path, place)
-    ends_with(node, path, str(offset))
-    assert node.name not in [n.name for n in cluster.running()]
-    write_some_elsewhere(cluster, node)
-    flip(path, place)
-    node.start()
-    cluster.wait_ready()
-    assert node.post("/cache/get", {"k": "elsewhere"})["value"] == 1
-
-
 def write_some_elsewhere(cluster, node):
     other = next(one for one in cluster if one is not node)
     assert other.post("/cache/put", {"k": "elsewhere", "v": 1}).status == 200
-
-
-def test_flipped_byte_in_a_snapshot(fresh):
-    cluster = fresh(flags=["--snapshot-bytes", "65536"]).wait_ready()
-    node = cluster["n3"]
-
-    def snapshots():
-        return sorted(node.data.rglob("*.snap"))
-
-    def has_one():
-        write_some(cluster)
-        return snapshots()
-
-    wait_until(has_one, 20, "a snapshot")
-    node.stop()
-    path = snapshots()[0]
-    place = path.stat().st_size // 2
-    flip(path, place)
-    said = ends_with(node, path.name)
-    assert re.search(r"offset \d+", said), said
-    write_some_elsewhere(cluster, node)
-    flip(path, place)
-    node.start()
-    cluster.wait_ready()
-    assert node.post("/cache/get", {"k": "elsewhere"})["value"] == 1
 
 
 def test_read_only_disk(disks):
