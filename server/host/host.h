@@ -150,7 +150,8 @@ struct rk_host_group_status {
     uint64_t term, commit, applied, last_index, first_index;
     uint64_t hash; /* filled by rk_host_group_hash only */
     uint64_t bytes, objects;
-    uint32_t machine_version; /* behaviour in force */
+    uint32_t voter_count, learner_count; /* as applied; of a joint change the new ones */
+    uint32_t machine_version;            /* behaviour in force */
 };
 
 struct rk_host_node_status {

@@ -29,6 +29,8 @@ static void group_status(const struct rk_group *group, struct rk_host_group_stat
         .applied = rk_machine_index(group->machine),
         .last_index = status.last_index,
         .first_index = status.first_index,
+        .voter_count = group->conf.voters.count,
+        .learner_count = group->conf.learners.count,
         .bytes = rk_machine_bytes(group->machine),
         .objects = rk_machine_object_count(group->machine),
         .machine_version = rk_machine_version(group->machine),

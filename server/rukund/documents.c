@@ -143,6 +143,10 @@ void rk_document_raft(struct rk_buf *out, struct rk_worker *worker)
         rk_buf_append_string(out, ",");
         number_field(out, "last_index", group->last_index);
         rk_buf_append_string(out, ",");
+        number_field(out, "voters", group->voter_count);
+        rk_buf_append_string(out, ",");
+        number_field(out, "learners", group->learner_count);
+        rk_buf_append_string(out, ",");
         number_field(out, "bytes", group->bytes);
         rk_buf_append_string(out, ",");
         number_field(out, "objects", group->objects);

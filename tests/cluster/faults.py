@@ -288,6 +288,7 @@ class NetCluster(Cluster):
         self.stem = f"rk{os.getpid() % 100000:x}{next(self.counter):x}"
         self.net = f"10.{random.randrange(64, 250)}.{random.randrange(1, 250)}"
         self.namespaces = []
+        self.met = 0
         for number, node in enumerate(self.nodes):
             address = self.address(number)
             node.http, node.rpc, node.peer = (f"{address}:{port}" for port in (7400, 7500, 7600))
@@ -337,28 +338,40 @@ class NetCluster(Cluster):
             command("ip", "netns", "delete", name, check=False)
         self.namespaces = []
 
-    def drop(self, source, target):
-        """What source sends does not arrive at target."""
+    def drop(self, source, target, how="DROP"):
+        """What source sends does not arrive at target. REJECT: it is answered with a reset."""
+        reset = ["-p", "tcp"], ["--reject-with", "tcp-reset"]
+        match, answer = reset if how == "REJECT" else ([], [])
         command("ip", "netns", "exec", self.space(target), "iptables", "-w", "-A", "INPUT", "-s",
-                source.peer.split(":")[0], "-j", "DROP")
+                source.peer.split(":")[0], *match, "-j", how, *answer)
 
-    def cut(self, one, other):
-        self.drop(one, other)
-        self.drop(other, one)
+    def cut(self, one, other, how="DROP"):
+        self.drop(one, other, how)
+        self.drop(other, one, how)
 
-    def heal(self):
+    def flush(self):
+        """Links as they should be; what met the cuts is still counted."""
+        self.met += self.meeting()
         for node in self.nodes:
             command("ip", "netns", "exec", self.space(node), "iptables", "-w", "-F")
 
-    def dropped(self):
-        """Packets that met a cut so far, so that a test can tell that it was one."""
+    def heal(self):
+        self.flush()
+        self.met = 0
+
+    def meeting(self):
         total = 0
         for node in self.nodes:
             text = command("ip", "netns", "exec", self.space(node), "iptables", "-w", "-nvxL",
                            "INPUT").stdout
-            total += sum(int(line.split()[0]) for line in text.splitlines() if " DROP " in line
-                         and line.split()[0].isdigit())
+            rows = [line.split() for line in text.splitlines()]
+            total += sum(int(row[0]) for row in rows if len(row) > 2 and
+                         row[2] in ("DROP", "REJECT"))
         return total
+
+    def dropped(self):
+        """Packets that met a cut since the last heal, so that a test can tell that it was one."""
+        return self.met + self.meeting()
 
     def close(self):
         try:
