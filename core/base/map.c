@@ -26,16 +26,22 @@ void rk_map_fini(struct rk_map *map)
     rk_map_init(map);
 }
 
+/* Not the lowest bits: the keys of a group share those, they are what slots are made of. */
+static size_t bucket_of(uint64_t hash, size_t count)
+{
+    return (hash >> 16) & (count - 1);
+}
+
 static struct rk_map_node **slot_of(const struct rk_map *map, uint64_t hash)
 {
-    return &map->slots[hash & (map->slot_count - 1)];
+    return &map->slots[bucket_of(hash, map->slot_count)];
 }
 
 /* The old bucket in which a member of that hash may still be, or NULL. */
 static struct rk_map_node **old_slot_of(const struct rk_map *map, uint64_t hash)
 {
     if (map->old_slots == NULL) return NULL;
-    size_t at = hash & (map->old_slot_count - 1);
+    size_t at = bucket_of(hash, map->old_slot_count);
     return at >= map->drain_at ? &map->old_slots[at] : NULL;
 }
 

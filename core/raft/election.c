@@ -1,6 +1,8 @@
 /* Roles and elections (Raft thesis, sections 3.4, 4.2.3, 9.6). */
 #include "raft/internal.h"
 
+enum { UNAPPLIED_LOOKED_AT = 1024 }; /* entries, before a campaign */
+
 static void reset_election_timeout(struct rk_raft *raft)
 {
     raft->election_timeout =
@@ -100,25 +102,25 @@ bool rk_raft_is_promotable(const struct rk_raft *raft)
            !rk_raft_log_has_snapshot(&raft->log) && !is_stalled(raft);
 }
 
-/* Rule 15. An unreadable entry counts as a change: it is looked at again next time. */
-static bool has_unapplied_change(struct rk_raft *raft)
+/* Rule 15. What can not be read, or is more than is looked at in one go, counts as a
+ * change: it is looked at again next time, and a node that has that much to apply, as after
+ * a start, could not serve yet. */
+static bool may_have_unapplied_change(struct rk_raft *raft)
 {
-    uint64_t lo = raft->log.applied + 1;
-    while (lo <= raft->log.committed) {
-        struct rk_raft_slice slice;
-        uint64_t max = raft->options.max_message_bytes;
-        if (rk_raft_log_slice(&raft->log, lo, raft->log.committed + 1, max, &raft->scratch,
-                              &slice) != RK_OK)
-            return true;
-        RK_ASSERT(slice.count > 0);
-        const struct rk_raft_entry *entries =
-            slice.entries != NULL ? slice.entries : rk_raft_log_at(&raft->log, lo);
-        for (size_t i = 0; i < slice.count; i++)
-            if (entries[i].type != RK_RAFT_ENTRY_NORMAL) return true;
-        lo += slice.count;
-        rk_arena_reset(&raft->scratch);
-    }
-    return false;
+    uint64_t lo = raft->log.applied + 1, hi = raft->log.committed + 1;
+    struct rk_raft_slice slice;
+    if (lo == hi) return false;
+    if (hi - lo > UNAPPLIED_LOOKED_AT) return true;
+    if (rk_raft_log_slice(&raft->log, lo, hi, raft->log.max_applying_bytes, &raft->scratch,
+                          &slice) != RK_OK)
+        return true;
+    const struct rk_raft_entry *entries =
+        slice.entries != NULL ? slice.entries : rk_raft_log_at(&raft->log, lo);
+    bool has_change = slice.count < hi - lo;
+    for (size_t i = 0; i < slice.count; i++)
+        if (entries[i].type != RK_RAFT_ENTRY_NORMAL) has_change = true;
+    rk_arena_reset(&raft->scratch);
+    return has_change;
 }
 
 static void request_votes(struct rk_raft *raft)
@@ -176,7 +178,7 @@ static void start_campaign(struct rk_raft *raft, bool is_pre_vote,
 void rk_raft_hup(struct rk_raft *raft, bool is_pre_vote, enum rk_raft_campaign campaign)
 {
     if (raft->role == RK_RAFT_LEADER || !rk_raft_is_promotable(raft)) return;
-    if (has_unapplied_change(raft)) return;
+    if (may_have_unapplied_change(raft)) return;
     raft->is_early_armed = false;
     start_campaign(raft, is_pre_vote, campaign);
 }

@@ -4,7 +4,7 @@
 
 enum {
     KEPT_BYTES = 1 << 20,
-    RUN_BYTES = 256 << 10, /* read back in one piece, so runs are broken here */
+    RUN_BYTES = 32 << 10, /* read back in one piece, so runs are broken here */
 };
 
 void rk_wal_batch_init(struct rk_wal_batch *batch)

@@ -95,6 +95,7 @@ static void raft_options(const struct rk_group *group, struct rk_raft_options *o
     options->early_jitter = (20 + host->tick_ms - 1) / host->tick_ms;
     options->disk_stall_ticks = 3 * timeout;
     options->max_cached_bytes = RAFT_CACHE_SIZE;
+    options->max_committed_bytes_per_ready = RK_HOST_APPLY_SIZE;
     options->check_quorum = true;
     options->pre_vote = true;
     options->early_vote = true;
@@ -255,6 +256,8 @@ static bool append(struct rk_group *group, const struct rk_raft_ready *ready)
         if (status == RK_OK)
             status = rk_wal_batch_entries(host->filling, group->id, ready->entries,
                                           ready->entry_count);
+        for (size_t i = 0; i < ready->entry_count; i++)
+            host->metrics.entry_bytes += ready->entries[i].data.size;
     }
     /* Last, since its commit may cover entries that took the place of others: the batch is
      * durable as a whole or not at all. */
@@ -339,6 +342,7 @@ static bool apply_one(struct rk_group *group, const struct rk_raft_entry *entry)
     uint64_t size = rk_raft_entry_size(entry);
     group->bytes_since_mark += size;
     group->entries_since_mark++;
+    host->flush_size += size;
     host->metrics.applied++;
     return true;
 }

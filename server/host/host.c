@@ -415,20 +415,28 @@ static void empty_appends_done(struct rk_host *host)
         rk_group_appended(host->groups[id], &host->groups[id]->collecting);
 }
 
-/* One pass over all groups; true if a further one may find something. */
+static bool is_sated(const struct rk_host *host)
+{
+    return host->is_dead || host->flush_size >= RK_HOST_APPLY_SIZE;
+}
+
+/* One pass over all groups; true if a further one may find something. Who has much to
+ * apply, as after a start, does so over many turns: the next one begins where this one
+ * stopped. */
 static bool pass(struct rk_host *host)
 {
     bool has_worked = false;
     empty_appends_done(host);
-    for (uint32_t id = 0; id <= host->group_count && !host->is_dead; id++) {
-        struct rk_group *group = host->groups[id];
+    for (uint32_t i = 0; i <= host->group_count && !is_sated(host); i++) {
+        struct rk_group *group = host->groups[host->pass_at];
+        host->pass_at = host->pass_at < host->group_count ? host->pass_at + 1 : 0;
         rk_group_dispatch(group);
         rk_group_reads_start(group);
         if (rk_group_run(group)) has_worked = true;
         rk_group_topics_wake(group);
         if (group->is_dirty) has_worked = true;
     }
-    return has_worked;
+    return has_worked || is_sated(host);
 }
 
 void rk_host_flush(struct rk_host *host)
@@ -437,7 +445,8 @@ void rk_host_flush(struct rk_host *host)
     bool has_more = false;
     if (host->is_running) {
         has_more = true;
-        for (int i = 0; i < RK_HOST_PASSES && has_more && !host->is_dead; i++)
+        host->flush_size = 0;
+        for (int i = 0; i < RK_HOST_PASSES && has_more && !is_sated(host); i++)
             has_more = pass(host);
         if (!host->is_dead) rk_host_snapshots_run(host);
     }

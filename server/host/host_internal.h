@@ -43,8 +43,9 @@ enum {
     RK_HOST_TOUCH_MS = 100,
     RK_HOST_CHUNK_SIZE = 256 << 10, /* of a snapshot on its way */
     RK_HOST_CHUNK_WINDOW = 4,
-    RK_HOST_PASSES = 8,    /* over all groups in one flush */
-    RK_HOST_NAME_MAX = 64, /* bytes of a node's name */
+    RK_HOST_PASSES = 8,            /* over all groups in one flush */
+    RK_HOST_APPLY_SIZE = 64 << 10, /* applied in one flush; a millisecond or two */
+    RK_HOST_NAME_MAX = 64,         /* bytes of a node's name */
     RK_HOST_ADDRESS_MAX = 256,
     RK_HOST_PROBE_FRESH_MS = 3000,
 };
@@ -354,6 +355,8 @@ struct rk_host {
     bool has_more;      /* the last flush left work */
     uint64_t stop_ms;
     uint64_t started_ms;
+    uint64_t flush_size; /* bytes of entries applied in this flush */
+    uint32_t pass_at;    /* the group that is next */
     char refused[256];
     char damage[256]; /* what of its data failed a checksum; "": nothing */
 

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -29,17 +30,47 @@ static int class_of(enum rk_op op)
     return RK_METRICS_CLASSES - 1;
 }
 
-void rk_metrics_call(struct rk_metrics *metrics, enum rk_door door, enum rk_op op,
-                     enum rk_status status, uint64_t duration_us)
+static void histogram_add(struct rk_histogram *histogram, uint64_t duration_us)
 {
-    unsigned code = status <= 0 && status > -RK_METRICS_STATUSES ? (unsigned)-status : 0;
-    if ((unsigned)op < RK_OP_MAX) metrics->calls[door][op][code]++;
-    struct rk_histogram *histogram = &metrics->latency[class_of(op)];
     int bucket = 0;
     while (bucket < RK_METRICS_BUCKETS && duration_us > bounds_us[bucket])
         bucket++;
     histogram->buckets[bucket]++;
     histogram->sum_us += duration_us;
+}
+
+void rk_metrics_call(struct rk_metrics *metrics, enum rk_door door, enum rk_op op,
+                     enum rk_status status, uint64_t duration_us)
+{
+    unsigned code = status <= 0 && status > -RK_METRICS_STATUSES ? (unsigned)-status : 0;
+    if ((unsigned)op < RK_OP_MAX) metrics->calls[door][op][code]++;
+    histogram_add(&metrics->latency[class_of(op)], duration_us);
+}
+
+static void longest_turn_over(struct rk_longest *longest, bool is_stale)
+{
+    longest->before_us = is_stale ? 0 : longest->present_us;
+    longest->present_us = 0;
+}
+
+/* Also when asked: a loop that was idle for long had no long turn of late. */
+static void window_move(struct rk_metrics *metrics, uint64_t now_us)
+{
+    uint64_t passed = now_us - metrics->turn_half_us;
+    if (passed < RK_METRICS_HALF_US) return;
+    bool is_stale = passed >= 2 * (uint64_t)RK_METRICS_HALF_US;
+    longest_turn_over(&metrics->turn_wall, is_stale);
+    longest_turn_over(&metrics->turn_cpu, is_stale);
+    metrics->turn_half_us = now_us;
+}
+
+void rk_metrics_turn(struct rk_metrics *metrics, uint64_t now_us, uint64_t wall_us,
+                     uint64_t cpu_us)
+{
+    window_move(metrics, now_us);
+    histogram_add(&metrics->turn, wall_us);
+    if (wall_us > metrics->turn_wall.present_us) metrics->turn_wall.present_us = wall_us;
+    if (cpu_us > metrics->turn_cpu.present_us) metrics->turn_cpu.present_us = cpu_us;
 }
 
 static void print_head(struct rk_buf *out, const char *name, const char *kind,
@@ -75,26 +106,58 @@ static void print_calls(struct rk_buf *out, const struct rk_metrics *metrics)
             }
 }
 
+/* labels: NULL, or such as area="lock". */
+static void print_histogram(struct rk_buf *out, const char *name, const char *labels,
+                            const struct rk_histogram *histogram)
+{
+    const char *comma = labels != NULL ? "," : "";
+    const char *left = labels != NULL ? "{" : "", *right = labels != NULL ? "}" : "";
+    uint64_t count = 0;
+    if (labels == NULL) labels = "";
+    for (int bucket = 0; bucket < RK_METRICS_BUCKETS; bucket++) {
+        count += histogram->buckets[bucket];
+        rk_buf_printf(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", name, labels, comma,
+                      (double)bounds_us[bucket] / 1e6, (unsigned long long)count);
+    }
+    count += histogram->buckets[RK_METRICS_BUCKETS];
+    rk_buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", name, labels, comma,
+                  (unsigned long long)count);
+    rk_buf_printf(out, "%s_sum%s%s%s %.6f\n%s_count%s%s%s %llu\n", name, left, labels,
+                  right, (double)histogram->sum_us / 1e6, name, left, labels, right,
+                  (unsigned long long)count);
+}
+
 static void print_latency(struct rk_buf *out, const struct rk_metrics *metrics)
 {
     static const char name[] = "rukun_request_duration_seconds";
     print_head(out, name, "histogram", "Time from a call's arrival to its answer, by area");
     for (int i = 0; i < RK_METRICS_CLASSES; i++) {
-        const struct rk_histogram *histogram = &metrics->latency[i];
-        uint64_t count = 0;
-        for (int bucket = 0; bucket < RK_METRICS_BUCKETS; bucket++) {
-            count += histogram->buckets[bucket];
-            rk_buf_printf(out, "%s_bucket{area=\"%s\",le=\"%g\"} %llu\n", name,
-                          class_names[i], (double)bounds_us[bucket] / 1e6,
-                          (unsigned long long)count);
-        }
-        count += histogram->buckets[RK_METRICS_BUCKETS];
-        rk_buf_printf(out, "%s_bucket{area=\"%s\",le=\"+Inf\"} %llu\n", name,
-                      class_names[i], (unsigned long long)count);
-        rk_buf_printf(out, "%s_sum{area=\"%s\"} %.6f\n%s_count{area=\"%s\"} %llu\n", name,
-                      class_names[i], (double)histogram->sum_us / 1e6, name, class_names[i],
-                      (unsigned long long)count);
+        char label[32];
+        (void)snprintf(label, sizeof(label), "area=\"%s\"", class_names[i]);
+        print_histogram(out, name, label, &metrics->latency[i]);
     }
+}
+
+static double longest_seconds(const struct rk_longest *longest)
+{
+    uint64_t us =
+        longest->present_us > longest->before_us ? longest->present_us : longest->before_us;
+    return (double)us / 1e6;
+}
+
+static void print_turns(struct rk_buf *out, struct rk_metrics *metrics)
+{
+    static const char turn[] = "rukun_loop_turn_seconds";
+    static const char longest[] = "rukun_loop_turn_longest_seconds";
+    print_head(out, turn, "histogram", "Time of a turn of the event loop, without waiting");
+    print_histogram(out, turn, NULL, &metrics->turn);
+    window_move(metrics, rk_worker_us());
+    print_head(
+        out, longest, "gauge",
+        "The longest turn of the last 30 to 60 s, by the clock and by processor time");
+    rk_buf_printf(out, "%s{of=\"clock\"} %.6f\n%s{of=\"processor\"} %.6f\n", longest,
+                  longest_seconds(&metrics->turn_wall), longest,
+                  longest_seconds(&metrics->turn_cpu));
 }
 
 static void print_groups(struct rk_buf *out, const struct rk_host_status *status)
@@ -209,5 +272,6 @@ void rk_metrics_print(struct rk_buf *out, struct rk_worker *worker)
     print_groups(out, &status);
     print_calls(out, metrics);
     print_latency(out, metrics);
+    print_turns(out, metrics);
     print_process(out);
 }

@@ -25,17 +25,23 @@ static uint64_t clock_ms(clockid_t id)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-uint64_t rk_worker_us(void)
+static uint64_t clock_us(clockid_t id)
 {
     struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    (void)clock_gettime(id, &now);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+uint64_t rk_worker_us(void)
+{
+    return clock_us(CLOCK_MONOTONIC);
 }
 
 void rk_worker_touch(struct rk_worker *worker)
 {
     if (worker->is_turn_open) return;
     worker->is_turn_open = true;
+    worker->turn_us = rk_worker_us();
     rk_host_tick(worker->host,
                  (struct rk_host_time){clock_ms(CLOCK_BOOTTIME), clock_ms(CLOCK_REALTIME)});
     bool is_full = rk_disk_is_full(worker->disk);
@@ -181,8 +187,18 @@ static void arm_timer(struct rk_worker *worker)
     (void)event_add(worker->timer, &time);
 }
 
+static void end_turn(struct rk_worker *worker)
+{
+    uint64_t now_us = rk_worker_us();
+    uint64_t cpu_us = clock_us(CLOCK_THREAD_CPUTIME_ID);
+    rk_metrics_turn(&worker->metrics, now_us, now_us - worker->turn_us,
+                    cpu_us - worker->cpu_us);
+    worker->cpu_us = cpu_us;
+}
+
 static void run_loop(struct rk_worker *worker)
 {
+    worker->cpu_us = clock_us(CLOCK_THREAD_CPUTIME_ID);
     while (!worker->is_over) {
         worker->is_restless = false;
         arm_timer(worker);
@@ -193,7 +209,7 @@ static void run_loop(struct rk_worker *worker)
         rk_host_flush(worker->host);
         worker->is_turn_open = false;
         rk_streams_flush(&worker->streams);
-        worker->metrics.turns++;
+        end_turn(worker);
         if (worker->is_stopping) check_stop(worker);
     }
 }

@@ -58,6 +58,8 @@ struct rk_worker {
     uint64_t stop_by_us; /* while stopping: give up waiting then */
     int exit_code;
     bool is_turn_open;
+    uint64_t turn_us; /* when it began */
+    uint64_t cpu_us;  /* processor time of this thread at the end of the last one */
     bool is_full;     /* as told to the host */
     bool is_restless; /* do not sleep before the next turn */
     bool is_stopping;

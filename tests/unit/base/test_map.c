@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/list.h"
 #include "base/random.h"
+#include "base/slot.h"
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -199,6 +200,33 @@ static void test_without_memory(void **state)
     rk_map_fini(&map);
 }
 
+/* A group's keys are those of some slots, that is of some hashes. */
+static void test_keys_of_a_group_spread(void **state)
+{
+    (void)state;
+    enum { COUNT = 4096, SLOTS = RK_SLOT_COUNT / 64 };
+    struct rk_map map;
+    rk_map_init(&map);
+    struct item *items = new_items(COUNT);
+    uint64_t name = 0;
+    for (size_t i = 0; i < COUNT; i++) {
+        do
+            rk_put_u64(items[i].key, name++);
+        while (rk_slot_of_name(items[i].node.key) >= SLOTS);
+        put(&map, &items[i]);
+    }
+    size_t longest = 0;
+    for (size_t slot = 0; slot < map.slot_count; slot++) {
+        size_t length = 0;
+        for (struct rk_map_node *node = map.slots[slot]; node != NULL; node = node->next)
+            length++;
+        if (length > longest) longest = length;
+    }
+    assert_in_range(longest, 1, 12);
+    rk_free(items);
+    rk_map_fini(&map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -208,6 +236,7 @@ int main(void)
         cmocka_unit_test(test_against_model),
         cmocka_unit_test(test_removal_while_walking),
         cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_keys_of_a_group_spread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

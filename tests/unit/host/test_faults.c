@@ -198,6 +198,36 @@ static void test_all_restart_from_disk(void **state)
     assert_true(cluster_ask(cluster, 2, RK_OP_LOCK_ACQUIRE, TAKE("r", "b"))->fence > fence);
 }
 
+/* Turns stay short while much is applied, as after a start: below 64 KiB they go on, by at
+ * most as much, and small entries of other groups come on top. */
+static void test_backlog_is_applied_in_slices(void **state)
+{
+    (void)state;
+    enum { COUNT = 400, VALUE = 4000, SLICE = (64 << 10) / VALUE + 1 };
+    static char text[VALUE + 64];
+    uint64_t call = 0;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        snprintf(text, sizeof(text), "{\"k\":\"key%u\",\"v\":\"%0*u\"}", i, VALUE, i);
+        call = cluster_call(cluster, i % 3, RK_OP_CACHE_PUT, text);
+    }
+    assert_int_equal(cluster_answer(cluster, call, 5000)->status, RK_OK);
+    cluster_run(cluster, 500);
+    for (uint32_t i = 0; i < 3; i++)
+        cluster_kill(cluster, i, RK_MEMFS_CRASH_KEEP_ALL);
+    for (uint32_t i = 0; i < 3; i++)
+        cluster_start(cluster, i);
+    uint64_t before = 0, most = 0;
+    for (int i = 0; i < 500; i++) {
+        cluster_step(cluster);
+        uint64_t applied = rk_host_metrics(cluster->nodes[0].host)->applied;
+        if (applied - before > most) most = applied - before;
+        before = applied;
+    }
+    assert_true(before >= COUNT);
+    assert_in_range(most, 1, 3 * SLICE);
+    cluster_settle(cluster, 1000);
+}
+
 static void test_graceful_stop_hands_over(void **state)
 {
     (void)state;
@@ -271,6 +301,7 @@ int main(void)
         TEST(test_deadline_tells_what_is_known),
         TEST(test_nothing_answered_is_lost),
         TEST(test_all_restart_from_disk),
+        TEST(test_backlog_is_applied_in_slices),
         TEST(test_graceful_stop_hands_over),
         TEST(test_leaders_return_to_their_nodes),
         TEST(test_node_with_wrong_clock_does_not_lead),

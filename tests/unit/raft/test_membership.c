@@ -195,6 +195,33 @@ static void test_no_campaign_with_an_unapplied_change(void **state)
     cluster_close(&cluster);
 }
 
+/* What is too much to look at may hold one; such a node could not serve yet anyway. */
+static void test_no_campaign_with_much_unapplied(void **state)
+{
+    (void)state;
+    enum { COUNT = 2000 };
+    static struct rk_raft_entry entries[COUNT];
+    for (uint64_t i = 0; i < COUNT; i++)
+        entries[i] = (struct rk_raft_entry){
+            .index = i + 1, .term = 1, .data = rk_slice_of_string("some entry")};
+    cluster_open(&cluster, 3, 3, NULL);
+    struct node *node = cluster_node(&cluster, 2);
+    struct rk_raft_message append = {.type = RK_RAFT_MSG_APP,
+                                     .from = 1,
+                                     .term = 1,
+                                     .commit = COUNT,
+                                     .entries = entries,
+                                     .entry_count = COUNT};
+    assert_int_equal(cluster_step(node, append), RK_OK);
+    assert_int_equal(rk_raft_campaign(node->raft), RK_OK);
+    assert_int_equal(cluster_status(node).role, RK_RAFT_FOLLOWER);
+    cluster_settle(&cluster);
+    assert_int_equal(node->applied, COUNT);
+    assert_int_equal(rk_raft_campaign(node->raft), RK_OK);
+    assert_int_equal(cluster_status(node).role, RK_RAFT_PRE_CANDIDATE);
+    cluster_close(&cluster);
+}
+
 static void test_data_of_changes(void **state)
 {
     (void)state;
@@ -233,6 +260,7 @@ int main(void)
         cmocka_unit_test(test_removed_leader_steps_down),
         cmocka_unit_test(test_impossible_change),
         cmocka_unit_test(test_no_campaign_with_an_unapplied_change),
+        cmocka_unit_test(test_no_campaign_with_much_unapplied),
         cmocka_unit_test(test_data_of_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
