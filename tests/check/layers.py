@@ -25,6 +25,7 @@ LAYERS = {
     "core/storage": ({"core/base", "core/raft", "core/storage"}, PURE | FILES),
     "server/host": ({"core/base", "core/api", "core/ring", "core/raft", "core/state",
                      "core/storage", "server/host"}, PURE),
+    "server/redis": ({"core/base", "core/api", "core/ring", "server/redis"}, None),
     "server": ({"core/base", "core/api", "core/ring", "core/raft", "core/state",
                 "core/storage", "server"}, None),
     "clients/c": ({"core/base", "core/api", "clients/c"}, None),
