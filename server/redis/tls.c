@@ -62,8 +62,10 @@ SSL *rk_redis_tls_start(SSL_CTX *tls, const struct rk_redis_url *url, const char
     SSL *ssl = SSL_new(tls);
     if (ssl == NULL) return NULL;
     const char *name = url->server_name[0] != '\0' ? url->server_name : host;
+    char sni[RK_REDIS_HOST_MAX + 1]; /* OpenSSL's macro takes no const */
+    (void)snprintf(sni, sizeof(sni), "%s", name);
     bool is_address = is_numeric(name);
-    int done = is_address || SSL_set_tlsext_host_name(ssl, name) == 1;
+    int done = is_address || SSL_set_tlsext_host_name(ssl, sni) == 1;
     if (done && !url->is_insecure) {
         SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
         done = is_address ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name)
