@@ -106,6 +106,13 @@ void rk_member_table_drop(struct rk_member_table *table, uint64_t number)
     memmove(row, row + 1, (table->count - at) * sizeof(*row));
 }
 
+bool rk_member_table_has_disk(const struct rk_member_table *table, uint64_t disk)
+{
+    for (uint32_t i = 0; i < table->count; i++)
+        if (table->rows[i].disk == disk) return true;
+    return false;
+}
+
 bool rk_member_table_is_gone(struct rk_member_table *table, uint64_t number)
 {
     return number < table->next_number && rk_member_table_number(table, number) == NULL;

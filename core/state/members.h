@@ -54,6 +54,8 @@ struct rk_member_row *rk_member_table_find(struct rk_member_table *table,
 struct rk_member_row *rk_member_table_number(struct rk_member_table *table,
                                              uint64_t number);
 void rk_member_table_drop(struct rk_member_table *table, uint64_t number);
+/* A row, perhaps one that leaves, has that disk. */
+bool rk_member_table_has_disk(const struct rk_member_table *table, uint64_t disk);
 /* The number was given to a node that no longer has a row. */
 bool rk_member_table_is_gone(struct rk_member_table *table, uint64_t number);
 #endif

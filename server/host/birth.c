@@ -300,6 +300,14 @@ static void disk_rebind(struct rk_host *host, struct rk_member *from, uint64_t d
     rk_buf_append_slice(&host->table, rk_buf_slice(&host->scratch));
 }
 
+/* It has a number that leaves: it may take part under that one yet, and never under two. */
+static bool is_spent(const struct rk_host *host, uint64_t disk)
+{
+    struct rk_member_table table;
+    return rk_member_table_decode(&table, rk_buf_slice(&host->table)) == RK_OK &&
+           rk_member_table_has_disk(&table, disk);
+}
+
 static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t disk,
                           struct rk_slice body)
 {
@@ -316,7 +324,7 @@ static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t
         return;
     }
     bool is_awaited = host->is_running && from->number != 0 && from->disk == 0 &&
-                      names_agree(wish, host->cluster_name);
+                      names_agree(wish, host->cluster_name) && !is_spent(host, disk);
     if (!host->is_running || is_awaited) {
         if (!rk_member_addresses_take(from, peer, http, rpc)) return;
         probe_note(host, from, disk);
@@ -332,6 +340,10 @@ static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t
     else if (from->number == 0)
         snprintf(text, sizeof(text),
                  "node %s is not a member; add it with: rukun cluster add %s", from->name,
+                 from->name);
+    else if (from->disk == 0)
+        snprintf(text, sizeof(text),
+                 "the disk of node %s was replaced, too: it needs an empty data folder",
                  from->name);
     else if (from->disk != disk)
         snprintf(text, sizeof(text),
@@ -424,6 +436,7 @@ void rk_host_node_section(struct rk_host *host, struct rk_member *to)
     rk_buf_blob(out, rk_slice_of_string(host->self->rpc));
     rk_buf_varint(out, host->machine_version);
     rk_buf_varint(out, rk_host_is_damaged(host) ? NODE_DAMAGED : 0);
+    rk_buf_varint(out, host->table_version);
     rk_host_section_end(host, to, RK_LINK_CONTROL);
 }
 
@@ -437,6 +450,8 @@ void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
     struct rk_slice rpc = rk_read_blob(&in);
     uint64_t machine_version = rk_read_varint(&in);
     uint64_t flags = rk_reader_left(&in) > 0 ? rk_read_varint(&in) : 0;
+    uint64_t table_version =
+        rk_reader_left(&in) > 0 ? rk_read_varint(&in) : host->table_version;
     char before[RK_HOST_ADDRESS_MAX];
     memcpy(before, from->peer, sizeof(before));
     if (in.is_failed || machine_version == 0 ||
@@ -446,6 +461,8 @@ void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
     }
     from->is_told = true;
     from->is_damaged = (flags & NODE_DAMAGED) != 0;
+    /* It may not know the very leader whose entries would tell it. */
+    if (table_version < host->table_version) rk_host_table_send(host, from);
     if (strcmp(before, from->peer) != 0) host->members_version++;
     from->machine_version =
         machine_version < UINT32_MAX ? (uint32_t)machine_version : UINT32_MAX;

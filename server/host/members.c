@@ -266,8 +266,8 @@ void rk_host_members_applied(struct rk_host *host)
     table_follow(host, rk_machine_members(host->groups[0]->machine));
 }
 
-/* TABLE: blob member table. For a node of this cluster whose frame does not fit what is
- * known here: one of the two is behind, or it was removed. */
+/* TABLE: blob member table. For a node of this cluster that is behind, or whose frame does
+ * not fit what is known here: one of the two is behind, or it was removed. */
 void rk_host_table_send(struct rk_host *host, struct rk_member *to)
 {
     uint64_t now = rk_host_now(host);

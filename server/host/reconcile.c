@@ -199,13 +199,6 @@ static void group_reconcile(struct rk_group *group, struct rk_member_table *tabl
 
 /* --- the table ----------------------------------------------------------------------- */
 
-static bool has_disk(const struct rk_member_table *table, uint64_t disk)
-{
-    for (uint32_t i = 0; i < table->count; i++)
-        if (table->rows[i].disk == disk) return true;
-    return false;
-}
-
 static bool text_follow(struct rk_slice *row, const char *told)
 {
     struct rk_slice text = rk_slice_of_string(told);
@@ -223,7 +216,7 @@ static bool row_follow(const struct rk_host *host, const struct rk_member_table 
     if (row->disk == 0) {
         if (member->probe_ms == 0 ||
             rk_host_now(host) - member->probe_ms > RK_HOST_PROBE_FRESH_MS ||
-            has_disk(table, member->probe_disk))
+            rk_member_table_has_disk(table, member->probe_disk))
             return false;
         row->disk = member->probe_disk;
         has_changed = true;
@@ -235,11 +228,15 @@ static bool row_follow(const struct rk_host *host, const struct rk_member_table 
     return has_changed;
 }
 
-/* No group counts on it any more. */
-static uint64_t row_done(const struct rk_host *host, const struct rk_member_table *table)
+/* No group counts on it any more. As long as a successor under its name awaits its disk,
+ * the row keeps the disk that must not come again: that node may be about to take the
+ * number that leaves, and two numbers would have one disk. */
+static uint64_t row_done(const struct rk_host *host, struct rk_member_table *table)
 {
     for (uint32_t i = 0; i < table->count; i++) {
-        bool is_known = table->rows[i].wish != RK_MEMBER_LEAVING;
+        const struct rk_member_row *next = rk_member_table_find(table, table->rows[i].name);
+        bool is_known =
+            table->rows[i].wish != RK_MEMBER_LEAVING || (next != NULL && next->disk == 0);
         for (uint32_t id = 0; !is_known && id <= host->group_count; id++)
             is_known = knows(host->groups[id], table->rows[i].number);
         if (!is_known) return table->rows[i].number;

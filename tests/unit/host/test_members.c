@@ -342,6 +342,75 @@ static void test_a_live_node_is_replaced(void **state)
     close_load(&load);
 }
 
+/* A new node leads before the third one knows its disk, or even its name. */
+static void meet_a_leader(bool knows_its_name)
+{
+    struct load load;
+    open_load(&load, 3, 16384);
+    struct cluster *cluster = load.cluster;
+    for (int pass = 0; pass < 2; pass++) {
+        if ((pass == 0) == knows_its_name)
+            ask(&load, 0, RK_OP_CLUSTER_ADD,
+                "{\"name\":\"n4\",\"peer\":\"127.0.0.1:7600\"}");
+        load_run(&load, 500);
+        cluster_cut(cluster, 2, 0, true);
+        cluster_cut(cluster, 2, 1, true);
+        load_run(&load, 1000);
+    }
+    assert_int_equal(cluster_grow(cluster), 3);
+    cluster_cut(cluster, 2, 3, true);
+    ask(&load, 0, RK_OP_CLUSTER_PROMOTE, "{\"name\":\"n4\"}");
+    wait_members(&load, 0, 4);
+    ask(&load, 0, RK_OP_CLUSTER_TRANSFER, "{\"group\":0,\"to\":\"n4\"}");
+    for (uint32_t i = 0; i < 4; i++)
+        cluster_cut(cluster, 2, i, false);
+    cluster_settle(cluster, 3000);
+    assert_int_equal(cluster_leader(cluster, 0), 3);
+    load_run(&load, 500);
+    close_load(&load);
+}
+
+static void test_a_leader_that_is_not_yet_known(void **state)
+{
+    (void)state;
+    meet_a_leader(true);
+    meet_a_leader(false);
+}
+
+/* Replaced again while it comes: its disk may be about to take the number that goes, so it
+ * never gets another one. */
+static void test_a_disk_has_one_number(void **state)
+{
+    struct load load;
+    (void)state;
+    open_load(&load, 3, 16384);
+    struct cluster *cluster = load.cluster;
+    cluster_kill(cluster, 2, RK_MEMFS_CRASH_RANDOM);
+    load_forget(&load);
+    cluster_wipe(cluster, 2);
+    cluster_start(cluster, 2);
+    load_run(&load, 1500);
+    cluster->cut[0][2] = cluster->cut[1][2] = true; /* it is heard and does not hear */
+    ask(&load, 0, RK_OP_CLUSTER_REPLACE, "{\"name\":\"n3\"}");
+    load_run(&load, 1000);
+    ask(&load, 0, RK_OP_CLUSTER_REPLACE, "{\"name\":\"n3\"}");
+    load_run(&load, 3000);
+    cluster->cut[0][2] = cluster->cut[1][2] = false;
+    load_run(&load, 3000);
+    struct rk_host_status status = status_of(cluster, 2);
+    assert_non_null(strstr(status.state, "needs an empty data folder"));
+    cluster_kill(cluster, 2, RK_MEMFS_CRASH_KEEP_ALL);
+    load_forget(&load);
+    cluster_wipe(cluster, 2);
+    cluster_start(cluster, 2);
+    wait_members(&load, 0, 3);
+    status = status_of(cluster, 0);
+    assert_int_equal(node_of(&status, "n3")->number, 5);
+    assert_int_equal(status.node_count, 3);
+    cluster_settle(cluster, 3000);
+    close_load(&load);
+}
+
 static void refused(struct cluster *cluster, enum rk_op op, const char *json,
                     enum rk_status wanted)
 {
@@ -678,6 +747,8 @@ int main(void)
         cmocka_unit_test(test_a_wiped_node_is_replaced),
         cmocka_unit_test(test_one_that_was_away_finds_the_others),
         cmocka_unit_test(test_a_live_node_is_replaced),
+        cmocka_unit_test(test_a_leader_that_is_not_yet_known),
+        cmocka_unit_test(test_a_disk_has_one_number),
         cmocka_unit_test(test_what_can_not_be),
         cmocka_unit_test(test_a_change_that_would_stop_a_group_waits),
         cmocka_unit_test(test_one_joins_when_nothing_happens),
