@@ -240,6 +240,9 @@ void op_send(struct sim_op *op)
 static bool is_final(struct sim *sim, const struct sim_op *op, const struct rk_reply *reply)
 {
     if (op->request.op == RK_OP_CLUSTER_TRANSFER) return true;
+    if (op->request.op >= RK_OP_CLUSTER_ADD && op->request.op <= RK_OP_CLUSTER_REPLACE &&
+        (reply->status == RK_EINVAL || reply->status == RK_ELIMIT))
+        return true;
     switch (reply->status) {
     case RK_OK:
     case RK_EHELD:
@@ -333,9 +336,15 @@ static void answered(struct sim *sim, struct sim_node *node, void *context, uint
     answer_free(answer);
 }
 
+/* The clients and the operator. */
+static uint32_t callers(const struct sim *sim)
+{
+    return sim->config.clients + 1;
+}
+
 static struct sim_op *op_of(struct sim *sim, uint64_t call)
 {
-    for (uint32_t i = 0; i < sim->config.clients; i++) {
+    for (uint32_t i = 0; i < callers(sim); i++) {
         struct sim_client *client = &sim->clients[i];
         if (client->op != NULL && attempt_find(client->op, call) != NULL) return client->op;
         if (client->keepalive != NULL && attempt_find(client->keepalive, call) != NULL)
@@ -365,7 +374,7 @@ void sim_clients_reply(struct sim_node *node, uint64_t call, const struct rk_rep
 void sim_clients_node_ended(struct sim_node *node)
 {
     struct sim *sim = node->sim;
-    for (uint32_t i = 0; sim->clients != NULL && i < sim->config.clients; i++) {
+    for (uint32_t i = 0; sim->clients != NULL && i < callers(sim); i++) {
         struct sim_op *ops[2] = {sim->clients[i].op, sim->clients[i].keepalive};
         for (int k = 0; k < 2; k++) {
             if (ops[k] == NULL || sim_chance(sim, 20)) continue; /* nobody tells it */
@@ -409,6 +418,12 @@ static void next(struct sim *sim, struct sim_node *node, void *context, uint64_t
     (void)node;
     (void)number;
     if (client->op != NULL || sim->is_ending) return;
+    if (client->at == sim->config.clients) {
+        sim_operator_next(client);
+        if (client->op == NULL)
+            next_after(client, sim_below(sim, 4000 * (uint64_t)sim->config.election_ms));
+        return;
+    }
     if (locks_go_on(client) || queues_go_on(client)) return;
     if (sim->is_draining) {
         if (queues_drain(client)) return;
@@ -446,11 +461,11 @@ static void keepalive(struct sim *sim, struct sim_node *node, void *context,
 
 void sim_clients_start(struct sim *sim)
 {
-    sim->clients = sim_alloc(sim->config.clients, sizeof(*sim->clients));
+    sim->clients = sim_alloc(callers(sim), sizeof(*sim->clients));
     locks_init(sim);
     queues_init(sim);
     caches_init(sim);
-    for (uint32_t i = 0; i < sim->config.clients; i++) {
+    for (uint32_t i = 0; i < callers(sim); i++) {
         struct sim_client *client = &sim->clients[i];
         client->sim = sim;
         client->at = i;
@@ -458,7 +473,8 @@ void sim_clients_start(struct sim *sim)
         client->favourite = (uint32_t)sim_below(sim, sim->config.slots);
         client->rate_ppm = 1000000 + sim_between(sim, 0, 2 * sim->config.drift_ppm) -
                            sim->config.drift_ppm;
-        sim_world_after(sim, sim_below(sim, 300000), NULL, keepalive, client, 0);
+        if (i < sim->config.clients)
+            sim_world_after(sim, sim_below(sim, 300000), NULL, keepalive, client, 0);
         if (i < sim->config.topics)
             queues_configure(client, i);
         else
@@ -469,7 +485,7 @@ void sim_clients_start(struct sim *sim)
 void sim_clients_free(struct sim *sim)
 {
     if (sim->clients == NULL) return;
-    for (uint32_t i = 0; i < sim->config.clients; i++) {
+    for (uint32_t i = 0; i < callers(sim); i++) {
         if (sim->clients[i].op != NULL) op_release(sim->clients[i].op);
         if (sim->clients[i].keepalive != NULL) op_release(sim->clients[i].keepalive);
     }

@@ -22,9 +22,10 @@ enum fault {
     FAULT_DEPOSE, /* a leader alone with a stuck disk: what it writes is not the others' */
     FAULT_FULL,   /* refuses what grows */
     FAULT_MESSAGES, /* single messages are lost, doubled, late, or shorter; all the time */
-    FAULT_ECHO, /* a leader is alone and hears old answers, so that it goes on to lead */
-    FAULT_WIPE, /* comes back with another disk: out for good */
-    FAULT_FLIP, /* a bit flips while the node is down: out for good, or unharmed */
+    FAULT_ECHO,    /* a leader is alone and hears old answers, so that it goes on to lead */
+    FAULT_MEMBERS, /* nodes are added, promoted, removed */
+    FAULT_WIPE,    /* comes back with an empty disk, to be replaced */
+    FAULT_FLIP,    /* a bit flips while the node is down: likewise, or unharmed */
     FAULT_COUNT
 };
 
@@ -38,7 +39,7 @@ uint64_t sim_faults_pick(struct sim *sim)
     uint64_t faults = 0;
     if (sim_chance(sim, 3)) return 0;
     for (int fault = 0; fault < FAULT_COUNT; fault++) {
-        uint64_t percent = fault >= FAULT_WIPE                               ? 8
+        uint64_t percent = fault >= FAULT_MEMBERS                            ? 25
                            : fault == FAULT_POWER_ALL || fault == FAULT_ECHO ? 20
                                                                              : 45;
         if (sim_chance(sim, percent)) faults |= UINT64_C(1) << fault;
@@ -79,7 +80,7 @@ static void start_again(struct sim *sim, struct sim_node *node, void *context,
 {
     (void)context;
     (void)number;
-    if (node->host == NULL && !node->is_out && !sim->is_healed) sim_node_start(node);
+    if (node->host == NULL && !node->is_absent && !sim->is_healed) sim_node_start(node);
 }
 
 static void resume(struct sim *sim, struct sim_node *node, void *context, uint64_t number)
@@ -135,7 +136,7 @@ static uint64_t down_us(struct sim *sim)
 
 static void crash(struct sim *sim, struct sim_node *node, bool is_power)
 {
-    if (node->host == NULL || node->is_out) return;
+    if (node->host == NULL) return;
     enum rk_memfs_crash_mode mode = RK_MEMFS_CRASH_KEEP_ALL;
     if (is_power)
         mode = sim_chance(sim, 50) ? RK_MEMFS_CRASH_LOSE_ALL : RK_MEMFS_CRASH_RANDOM;
@@ -257,59 +258,84 @@ static void arm(struct sim *sim, struct sim_node *node)
     sim_world_after(sim, down_us(sim) + 4 * election_us(sim), node, start_again, NULL, 0);
 }
 
-/* At most one node of a run is lost for good, and only if the others are a majority. */
-static bool may_lose(struct sim *sim, const struct sim_node *node)
+bool sim_faults_have_members(const struct sim *sim)
 {
-    for (uint32_t i = 0; i < sim->config.slots; i++)
-        if (sim->nodes[i].is_out) return false;
-    return node->views[0].durable.last > 10;
+    return has(sim, FAULT_MEMBERS);
 }
 
-static void wipe(struct sim *sim, struct sim_node *node)
+/* One at a time: the next only once the cluster has replaced the one before. */
+bool sim_node_may_be_lost(struct sim_node *node)
 {
-    if (!may_lose(sim, node) || node->host == NULL) return;
-    sim_node_kill(node, RK_MEMFS_CRASH_KEEP_ALL, false);
+    struct sim *sim = node->sim;
+    for (uint32_t i = 0; i < sim->config.slots; i++)
+        if (sim->nodes[i].is_lost) return false;
+    return node->host != NULL && node->number != 0 && node->views[0].durable.last > 10 &&
+           sim_members_are_settled(sim) && sim_members_can_lose(sim, node);
+}
+
+void sim_node_wipe(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    if (node->host != NULL) sim_node_kill(node, RK_MEMFS_CRASH_KEEP_ALL, false);
     sim_say(sim, "%s gets a new disk", node->name);
     rk_memfs_free(node->disk);
     node->disk = rk_memfs_new(rk_random_next(&sim->random));
     RK_ASSERT(node->disk != NULL);
-    node->is_out = true;
+    sim_members_lose(node);
+    node->is_joiner = true;
+    node->is_absent = node->is_flipped = false;
     sim->counts.wipes++;
-    for (uint32_t id = 0; id < SIM_GROUPS_MAX; id++) {
-        node->views[id].voted_term = node->views[id].term = node->views[id].vote = 0;
-        node->views[id].commit = node->views[id].applied = 0;
-    }
-    sim_node_start(node);
+    if (node->host == NULL) sim_node_start(node);
 }
+
+static void wipe(struct sim_node *node)
+{
+    if (sim_node_may_be_lost(node)) sim_node_wipe(node);
+}
+
+struct flip { /* a file, picked from all there are */
+    struct sim *sim;
+    uint32_t seen;
+    char name[RK_FS_NAME_MAX + 1];
+};
 
 static enum rk_status flip_file(void *context, const char *name)
 {
-    char *out = context;
+    struct flip *flip = context;
     size_t size = strlen(name);
-    if (size > 4 && strcmp(name + size - 4, ".wal") == 0 && out[0] == '\0')
-        memcpy(out, name, size + 1);
+    if (size <= 4 ||
+        (strcmp(name + size - 4, ".wal") != 0 && strcmp(name + size - 5, ".snap") != 0))
+        return RK_OK;
+    if (sim_below(flip->sim, ++flip->seen) == 0) memcpy(flip->name, name, size + 1);
     return RK_OK;
 }
 
 /* Only where recovery can tell: the last batch was noted as durable. */
 static void flip(struct sim *sim, struct sim_node *node)
 {
-    char name[RK_FS_NAME_MAX + 1] = "", path[RK_FS_PATH_MAX];
-    if (!may_lose(sim, node) || node->host == NULL || !node->is_cleanly_idle ||
-        node->work != NULL)
-        return;
+    const char *folder = sim_chance(sim, 60) ? "data/wal" : "data/snap";
+    struct flip at = {.sim = sim};
+    char path[RK_FS_PATH_MAX];
+    struct rk_file *file;
+    uint64_t size = 0;
+    if (!sim_node_may_be_lost(node) || !node->is_cleanly_idle || node->work != NULL) return;
     sim_node_kill(node, RK_MEMFS_CRASH_KEEP_ALL, false);
     struct rk_fs *fs = rk_memfs_fs(node->disk);
-    RK_ASSERT(fs->list(fs, "data/wal", flip_file, name) == RK_OK);
-    RK_ASSERT(rk_fs_join(path, "data/wal", name) == RK_OK);
-    RK_ASSERT(rk_memfs_flip(node->disk, path, sim_below(sim, sim->config.segment_bytes),
-                            (unsigned)sim_below(sim, 8)) == RK_OK);
-    sim_say(sim, "%s: a bit flips", node->name);
-    sim->counts.flips++;
-    node->is_out = true;
-    sim_node_start(node);
-    if (node->host == NULL) sim->counts.flips_found++;
-    if (node->host != NULL) node->is_out = false; /* it was of no record that counts */
+    RK_ASSERT(fs->list(fs, folder, flip_file, &at) == RK_OK);
+    if (at.seen > 0) {
+        RK_ASSERT(rk_fs_join(path, folder, at.name) == RK_OK);
+        RK_ASSERT(fs->open(fs, &file, path, 0) == RK_OK);
+        RK_ASSERT(fs->size(file, &size) == RK_OK);
+        fs->close(file);
+    }
+    if (size > 0) {
+        RK_ASSERT(rk_memfs_flip(node->disk, path, sim_below(sim, size),
+                                (unsigned)sim_below(sim, 8)) == RK_OK);
+        sim_say(sim, "%s: a bit flips in %s", node->name, at.name);
+        sim->counts.flips++;
+        node->is_flipped = true;
+    }
+    if (node->host == NULL) sim_node_start(node);
 }
 
 static void pause_one(struct sim *sim, struct sim_node *node)
@@ -365,8 +391,9 @@ static void inflict(struct sim *sim, enum fault fault)
     case FAULT_DEPOSE: depose(sim); break;
     case FAULT_FULL: full(sim, node); break;
     case FAULT_ECHO: lonely_leader(sim); break;
-    case FAULT_MESSAGES: break;
-    case FAULT_WIPE: wipe(sim, node); break;
+    case FAULT_MESSAGES:
+    case FAULT_MEMBERS: break;
+    case FAULT_WIPE: wipe(node); break;
     case FAULT_FLIP: flip(sim, node); break;
     case FAULT_COUNT: break;
     }
@@ -381,7 +408,8 @@ static void next(struct sim *sim, struct sim_node *node, void *context, uint64_t
     (void)number;
     if (sim->is_healed || sim->config.faults == 0) return;
     for (int fault = 0; fault < FAULT_COUNT; fault++)
-        if (has(sim, (enum fault)fault) && fault != FAULT_MESSAGES)
+        if (has(sim, (enum fault)fault) && fault != FAULT_MESSAGES &&
+            fault != FAULT_MEMBERS)
             faults[count++] = (enum fault)fault;
     if (count == 0) return;
     inflict(sim, faults[sim_below(sim, count)]);
@@ -414,6 +442,6 @@ void sim_faults_heal(struct sim *sim)
     sim->is_healed = true;
     for (uint32_t i = 0; i < sim->config.slots; i++) {
         struct sim_node *node = &sim->nodes[i];
-        if (node->host == NULL && !node->is_out) sim_node_start(node);
+        if (node->host == NULL && !node->is_absent) sim_node_start(node);
     }
 }

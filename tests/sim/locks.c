@@ -268,7 +268,7 @@ void locks_left(struct sim *sim)
     struct rk_arena arena;
     rk_arena_init(&arena);
     for (uint32_t i = 0; i < sim->config.slots; i++) {
-        if (sim->nodes[i].is_out) continue;
+        if (!sim_members_has(sim, &sim->nodes[i])) continue;
         if (list(&sim->nodes[i], RK_OP_SESSION_LIST, &arena, &reply) &&
             reply.listed_count > 0)
             sim_fail(sim, "session %.*s outlives its client",

@@ -139,7 +139,7 @@ static void conn_down(struct sim *sim, struct sim_conn *conn)
     uint64_t most = 1000 * (uint64_t)sim->config.election_ms;
     conn->backoff_us = conn->backoff_us == 0 ? most / 20 : conn->backoff_us * 2;
     if (conn->backoff_us > most) conn->backoff_us = most;
-    sim_after(sim, pause, node, connect_begin, conn, conn->attempt);
+    if (conn->is_wanted) sim_after(sim, pause, node, connect_begin, conn, conn->attempt);
 }
 
 static void connect_end(struct sim *sim, struct sim_node *node, void *context,
@@ -263,13 +263,48 @@ void sim_net_started(struct sim_node *node)
             struct sim_conn *in = &sim->conns[i][node->at][link];
             out->state = CONN_DOWN;
             out->attempt++;
+            out->is_wanted = false;
             out->backoff_us = 0;
             stalled_drop(sim, out);
-            sim_after(sim, sim_below(sim, 2000), node, connect_begin, out, out->attempt);
             /* The peer spoke to a machine that is gone: the new one says so. */
             sim_net_reset(sim, in, delay_us(sim));
         }
     }
+}
+
+static void follow(struct sim_node *node, struct sim_conn *conn, bool is_known)
+{
+    struct sim *sim = node->sim;
+    if (is_known && conn->state == CONN_UP)
+        rk_host_link_up(node->host, receiver(sim, conn)->name,
+                        (enum rk_host_link)conn->link);
+    if (is_known == conn->is_wanted) return;
+    conn->is_wanted = is_known;
+    conn->state = CONN_DOWN;
+    conn->attempt++;
+    conn->backoff_us = conn->stall_us = 0;
+    stalled_drop(sim, conn);
+    if (is_known)
+        sim_after(sim, sim_below(sim, 2000), node, connect_begin, conn, conn->attempt);
+}
+
+void sim_net_follow(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    struct rk_host_status status;
+    uint64_t version = rk_host_members_version(node->host);
+    if (version == node->members_seen) return;
+    node->members_seen = version;
+    rk_host_status(node->host, &status);
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
+        bool is_known = false;
+        if (i == node->at) continue;
+        for (uint32_t k = 0; k < status.node_count; k++)
+            is_known |= strcmp(status.nodes[k].name, sim->nodes[i].name) == 0;
+        for (uint32_t link = 0; link < RK_LINK_COUNT; link++)
+            follow(node, &sim->conns[node->at][i][link], is_known);
+    }
+    sim_node_touch(node);
 }
 
 void sim_net_ended(struct sim_node *node, bool is_silent)

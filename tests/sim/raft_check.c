@@ -57,7 +57,7 @@ static bool shadow_fits(const struct sim_shadow *shadow, const struct rk_entry_l
     return rk_entry_log_term(log, &term, last) == RK_OK && shadow->terms[last] == term;
 }
 
-static bool shadow_has(const struct sim_shadow *shadow, uint64_t index, uint64_t term)
+bool sim_shadow_has(const struct sim_shadow *shadow, uint64_t index, uint64_t term)
 {
     return shadow->last >= index && (index < shadow->first || shadow->terms[index] == term);
 }
@@ -107,12 +107,12 @@ static void opened_group(struct sim_node *node, uint32_t id)
 void sim_check_opened(struct sim_node *node)
 {
     if (!node->host->is_running) {
-        for (uint32_t id = 0; id < SIM_GROUPS_MAX && !node->is_out; id++)
+        for (uint32_t id = 0; id < SIM_GROUPS_MAX; id++)
             if (node->views[id].durable.last != 0 || node->views[id].voted_term != 0)
                 sim_fail(node->sim, "%s forgot that it is a member", node->name);
         return;
     }
-    node->number = node->host->number;
+    sim_members_node(node);
     for (uint32_t id = 0; id <= node->host->group_count; id++)
         opened_group(node, id);
 }
@@ -161,7 +161,7 @@ static void ack_seen(struct sim_node *node, uint32_t id,
     if (message->term != rk_raft_term(group->raft) ||
         rk_entry_log_term(group->log, &term, index) != RK_OK)
         return;
-    if (!shadow_has(&view->durable, index, term))
+    if (!sim_shadow_has(&view->durable, index, term))
         sim_fail(node->sim,
                  "%s group %u acknowledges entry %" PRIu64 " of term %" PRIu64
                  " before it is durable",
@@ -206,7 +206,6 @@ static void raft_section(struct sim_node *node, const struct sim_section *sectio
     struct sim *sim = node->sim;
     struct rk_raft_message message;
     uint32_t id;
-    if (node->is_out) sim_fail(sim, "%s has a new disk and takes part", node->name);
     if (!sim_section_message(sim, section, &id, &message))
         sim_fail(sim, "%s sends a message that can not be read", node->name);
     message_seen(node, id, &message);
@@ -218,7 +217,7 @@ void sim_check_frame(struct sim_node *from, struct rk_slice frame)
     struct rk_reader in;
     struct rk_slice header;
     struct sim_section section;
-    if (from->host->is_running) from->number = from->host->number;
+    sim_members_node(from);
     (void)sim_frame_open(&in, frame, &header);
     while (sim_frame_next(&in, &section))
         if (section.kind == RK_SECTION_RAFT) raft_section(from, &section);
@@ -237,18 +236,6 @@ static void history_reserve(struct sim_history *history, uint64_t index)
     memset(history->entries + history->capacity, 0,
            (capacity - history->capacity) * sizeof(*history->entries));
     history->capacity = capacity;
-}
-
-static void durable_check(struct sim *sim, uint32_t id, uint64_t index, uint64_t term)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < sim->config.slots; i++)
-        if (shadow_has(&sim->nodes[i].views[id].durable, index, term)) count++;
-    if (count <= sim->config.slots / 2)
-        sim_fail(sim,
-                 "group %u: entry %" PRIu64 " of term %" PRIu64
-                 " is committed and durable on %u nodes",
-                 id, index, term, count);
 }
 
 static void committed_check(struct sim_node *node, uint32_t id,
@@ -270,7 +257,7 @@ static void committed_check(struct sim_node *node, uint32_t id,
         if (entry->term != 0) continue;
         entry->term = term;
         entry->seen_term = status->hard_state.term;
-        durable_check(sim, id, i, term);
+        sim_members_durable(node, id, i, term);
     }
     if (history->count <= status->hard_state.commit)
         history->count = status->hard_state.commit + 1;
@@ -300,13 +287,11 @@ static void new_leader_check(struct sim_node *node, uint32_t id, uint64_t term)
 static void contact_check(struct sim_node *node, uint32_t id)
 {
     struct sim *sim = node->sim;
-    uint64_t limit = 3500 * (uint64_t)sim->config.election_ms, heard = 1;
+    uint64_t limit = 3500 * (uint64_t)sim->config.election_ms;
     uint64_t since = node->views[id].lead_us > node->unpaused_us ? node->views[id].lead_us
                                                                  : node->unpaused_us;
     if (sim->now_us - since < limit) return;
-    for (uint32_t i = 0; i < sim->config.slots; i++)
-        if (i != node->at && sim->now_us - node->heard_us[i] < limit) heard++;
-    if (heard <= sim->config.slots / 2)
+    if (!sim_members_heard(node, id, limit))
         sim_fail(sim, "%s leads group %u without having heard a majority", node->name, id);
 }
 
@@ -361,7 +346,9 @@ static void view_check(struct sim_node *node, uint32_t id)
     if (is_leader || status.role == RK_RAFT_CANDIDATE)
         sim_ballots_campaign(sim, id, hard->term);
     if (hard->term > view->term) sim_ballots_term(node, id, hard->term);
+    sim_members_committed(node, id, hard->commit);
     committed_check(node, id, &status);
+    sim_members_view(node, id, status.role);
     if (applied != view->applied) hash_check(node, id, applied, false);
     view->term = hard->term;
     view->vote = hard->vote;
@@ -375,7 +362,7 @@ void sim_check_flushed(struct sim_node *node)
 {
     struct sim_history *history = &node->sim->histories[0];
     if (!node->host->is_running) return;
-    node->number = node->host->number;
+    sim_members_node(node);
     for (uint32_t id = 0; id <= node->host->group_count; id++)
         view_check(node, id);
     if (node->views[0].applied <= history->shown) return;
@@ -388,7 +375,7 @@ void sim_check_end(struct sim *sim)
     for (uint32_t id = 0; id <= sim->config.groups; id++) {
         for (uint32_t i = 0; i < sim->config.slots; i++) {
             struct sim_node *node = &sim->nodes[i];
-            if (node->is_out) continue;
+            if (!sim_members_has(sim, node)) continue;
             if (!sim_node_is_up(node)) sim_fail(sim, "%s is down at the end", node->name);
             hash_check(node, id, node->views[id].applied, true);
         }
@@ -397,6 +384,7 @@ void sim_check_end(struct sim *sim)
 
 void sim_check_free(struct sim *sim)
 {
+    sim_members_free(sim);
     for (uint32_t id = 0; id < SIM_GROUPS_MAX; id++) {
         for (uint32_t i = 0; i < SIM_NODES_MAX; i++) {
             free(sim->nodes[i].views[id].given.terms);
@@ -405,5 +393,6 @@ void sim_check_free(struct sim *sim)
         free(sim->histories[id].entries);
         free(sim->histories[id].leaders);
         free(sim->histories[id].campaigns);
+        free(sim->histories[id].confs);
     }
 }

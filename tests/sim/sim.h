@@ -4,8 +4,9 @@
  * One seed decides everything, so that it replays. world.c the clock and the nodes, net.c
  * the connections between them, messages.c what raft bears beyond what connections do,
  * disk.c what a node writes and what a crash leaves of it, faults.c what goes wrong,
- * raft_check.c and ballots.c what must hold inside, client.c and the workloads
- * locks.c, queues.c, caches.c what clients do and what they must see. */
+ * raft_check.c and ballots.c what must hold inside, members.c and operator.c who takes
+ * part, client.c and the workloads locks.c, queues.c, caches.c what clients do and what
+ * they must see. */
 #ifndef RK_TEST_SIM_H
 #define RK_TEST_SIM_H
 
@@ -23,7 +24,9 @@ enum {
     SIM_NODES_MAX = 7,
     SIM_GROUPS_MAX = 4, /* group 0 included */
     SIM_CLIENTS_MAX = 12,
-    SIM_NUMBERS_MAX = 64, /* that the cluster ever gives to its nodes */
+    SIM_NUMBERS_MAX = 64,  /* that the cluster ever gives to its nodes */
+    SIM_TABLES_MAX = 1024, /* versions of the member table */
+    SIM_ROWS_MAX = 16,
     SIM_ATTEMPTS_MAX = 8, /* calls under way for one operation */
 };
 
@@ -85,6 +88,9 @@ struct sim_group_view { /* of one node */
     uint64_t heard_ms, heard_from, heard_term; /* from its leader, by its own clock */
     bool has_evidence;                         /* that this leader is gone */
     struct sim_asked asked[2][SIM_NUMBERS_MAX];
+    /* As the leader of change_term: entries up to change_seen were looked at, the last one
+     * that changes the membership is change_index. */
+    uint64_t change_term, change_seen, change_index;
 };
 
 /* The node dies right after it did this. */
@@ -102,14 +108,18 @@ struct sim_node {
     struct sim *sim;
     uint32_t at;
     char name[16];
-    uint64_t number; /* under which it takes part; 0: not yet */
+    uint64_t number;                      /* under which it takes part; 0: not yet */
+    uint64_t table_version, members_seen; /* of the host's, when last looked at */
     struct rk_memfs *disk;
     struct rk_host *host; /* NULL: down */
     uint64_t life;        /* raised at each start and each end */
     uint64_t wipes;
     bool is_paused, is_turn_open, is_stopping;
     bool is_silent;  /* down without anyone to refuse connections */
-    bool is_out;     /* for good: wiped or corrupt */
+    bool is_absent;  /* nobody starts it: a spare, or its disk is corrupt */
+    bool is_lost;    /* the number that it had is gone with its disk */
+    bool is_joiner;  /* started with the members of now as its peers */
+    bool is_flipped; /* its data may be refused by our doing */
     bool may_fail;   /* its disk fails by our doing */
     bool has_fallen; /* fatal was reported */
     bool is_cleanly_idle;
@@ -135,6 +145,7 @@ enum conn_state { CONN_DOWN, CONN_CONNECTING, CONN_UP };
 
 struct sim_conn { /* what `from` sends to `to` over one link */
     enum conn_state state;
+    bool is_wanted; /* its sender knows such a peer */
     uint32_t from, to, link;
     uint64_t epoch;         /* of the connection; packets carry it */
     uint64_t receiver_from; /* the receiver takes packets of this epoch and later */
@@ -151,6 +162,33 @@ struct sim_committed {
     uint64_t hash;      /* of the state after it; 0: not taken */
 };
 
+struct sim_conf { /* a membership, from index on; sets are bits by number */
+    uint64_t index, since_us;
+    uint64_t voters, outgoing, learners, next;
+};
+
+struct sim_number { /* that the cluster gave to a node */
+    uint32_t slot;  /* and 1; 0: not yet seen */
+    uint64_t disk;  /* 0: none came yet */
+    bool is_lost;
+    struct sim_shadow durable[SIM_GROUPS_MAX]; /* what it held when it was lost */
+};
+
+struct sim_row {
+    uint64_t number, disk;
+    uint32_t slot;
+    uint8_t wish;
+};
+
+struct sim_members {
+    struct sim_number numbers[SIM_NUMBERS_MAX];
+    uint64_t tables[SIM_TABLES_MAX]; /* hash by version; 0: not seen */
+    uint64_t version;                /* of the newest, which follows */
+    struct sim_row rows[SIM_ROWS_MAX];
+    uint32_t row_count;
+    uint64_t present, gone; /* numbers in it, and no longer in any */
+};
+
 struct sim_history { /* of one group */
     struct sim_committed *entries;
     uint64_t count, capacity; /* entries 1 .. count - 1 are committed */
@@ -159,6 +197,9 @@ struct sim_history { /* of one group */
     uint64_t leader_capacity;
     uint8_t *campaigns; /* by term: somebody was a candidate */
     uint64_t campaign_capacity;
+    struct sim_conf *confs; /* as the committed entries up to conf_seen say */
+    uint32_t conf_count, conf_capacity;
+    uint64_t conf_seen;
 };
 
 struct sim_counts {
@@ -195,8 +236,9 @@ struct sim {
     struct sim_echo *echoes; /* NULL: the seed has none */
     struct rk_arena arena;
     struct rk_host_peer peers[SIM_NODES_MAX];
-    struct sim_client *clients;
-    uint64_t calls; /* numbers given */
+    struct sim_members members;
+    struct sim_client *clients; /* and behind them the operator */
+    uint64_t calls;             /* numbers given */
     struct sim_locks *locks;
     struct sim_queues *queues;
     struct sim_caches *caches;
@@ -256,6 +298,8 @@ void sim_net_free(struct sim *sim);
 void sim_net_send(struct sim_node *from, const char *name, enum rk_host_link link,
                   struct rk_slice frame);
 void sim_net_started(struct sim_node *node);
+/* Connects with the nodes that the host knows, and with no others. */
+void sim_net_follow(struct sim_node *node);
 void sim_net_ended(struct sim_node *node, bool is_silent);
 void sim_net_cut(struct sim *sim, uint32_t from, uint32_t to, bool is_cut);
 /* Breaks a connection; the sender notices after a while. */
@@ -285,6 +329,11 @@ void sim_disk_crash(struct sim_node *node, enum rk_memfs_crash_mode mode);
 uint64_t sim_faults_pick(struct sim *sim);
 void sim_faults_start(struct sim *sim);
 void sim_faults_heal(struct sim *sim);
+bool sim_faults_have_members(const struct sim *sim);
+/* Ends the node, which comes back with an empty disk, as one that is to join. */
+void sim_node_wipe(struct sim_node *node);
+/* Losing it leaves every group a majority, and nobody is about to change that. */
+bool sim_node_may_be_lost(struct sim_node *node);
 
 /* raft_check.c */
 void sim_check_frame(struct sim_node *from, struct rk_slice frame);
@@ -295,6 +344,26 @@ void sim_check_flushed(struct sim_node *node);
 void sim_check_end(struct sim *sim);
 void sim_check_free(struct sim *sim);
 
+bool sim_shadow_has(const struct sim_shadow *shadow, uint64_t index, uint64_t term);
+
+/* members.c */
+bool sim_conf_is_quorum(const struct sim_conf *conf, uint64_t set);
+const struct sim_conf *sim_conf_last(struct sim *sim, uint32_t id); /* NULL: none yet */
+/* The node shows entries up to commit as committed. */
+void sim_members_committed(struct sim_node *node, uint32_t id, uint64_t commit);
+void sim_members_durable(struct sim_node *node, uint32_t id, uint64_t index, uint64_t term);
+/* A majority was heard within the limit, or may not have been for so long. */
+bool sim_members_heard(struct sim_node *node, uint32_t id, uint64_t limit_us);
+void sim_members_view(struct sim_node *node, uint32_t id, enum rk_raft_role role);
+void sim_members_node(struct sim_node *node);
+void sim_members_lose(struct sim_node *node);
+void sim_members_free(struct sim *sim);
+const struct sim_row *sim_members_row(const struct sim *sim, uint32_t slot);
+bool sim_members_has(struct sim *sim, const struct sim_node *node);
+bool sim_members_count_on(struct sim *sim, const struct sim_node *node);
+bool sim_members_are_settled(struct sim *sim);
+bool sim_members_can_lose(struct sim *sim, const struct sim_node *node);
+
 /* ballots.c */
 void sim_ballots_campaign(struct sim *sim, uint32_t id, uint64_t term);
 void sim_ballots_term(struct sim_node *node, uint32_t id, uint64_t term);
@@ -303,6 +372,10 @@ void sim_ballots_granted(struct sim_node *node, uint32_t id,
                          const struct rk_raft_message *message);
 void sim_ballots_evidence(struct sim_node *node, const char *name);
 void sim_ballots_opened(struct sim_node *node, uint32_t id);
+
+/* operator.c */
+void sim_operator_next(struct sim_client *client);
+bool sim_operator_is_done(struct sim *sim);
 
 /* client.c */
 void sim_clients_start(struct sim *sim);

@@ -135,7 +135,8 @@ static void restart(struct sim *sim, struct sim_node *node, void *context, uint6
 {
     (void)sim;
     (void)context;
-    if (node->life == number && node->host == NULL && !node->is_out) sim_node_start(node);
+    if (node->life == number && node->host == NULL && !node->is_absent)
+        sim_node_start(node);
 }
 
 /* What a fatal error does to the process, as soon as the call that met it is over. */
@@ -215,6 +216,7 @@ static void flush(struct sim *sim, struct sim_node *node, void *context, uint64_
     node->is_turn_open = false;
     if (node->has_fallen) return;
     sim_check_flushed(node);
+    sim_net_follow(node);
     if (node->is_stopping && rk_host_is_idle(node->host))
         stopped(node);
     else
@@ -263,7 +265,20 @@ static void clock_begin(struct sim_node *node, bool is_new_boot)
     if (node->rate_ppm < 999000 || node->rate_ppm > 1001000) sim->counts.skewed++;
 }
 
-static void options_fill(struct sim_node *node, struct rk_host_options *options)
+/* --peers: of the first nodes all of them, of one that joins later the members of now. */
+static uint32_t peers_fill(const struct sim_node *node, struct rk_host_peer *peers)
+{
+    const struct sim *sim = node->sim;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < sim->config.slots; i++)
+        if (i == node->at ||
+            (node->is_joiner ? sim_members_row(sim, i) != NULL : i < sim->config.nodes))
+            peers[count++] = sim->peers[i];
+    return count;
+}
+
+static void options_fill(struct sim_node *node, struct rk_host_options *options,
+                         struct rk_host_peer *peers)
 {
     struct sim *sim = node->sim;
     *options = (struct rk_host_options){
@@ -271,8 +286,8 @@ static void options_fill(struct sim_node *node, struct rk_host_options *options)
         .name = node->name,
         .data = "data",
         .self = sim->peers[node->at],
-        .peers = sim->peers,
-        .peer_count = sim->config.slots,
+        .peers = peers,
+        .peer_count = peers_fill(node, peers),
         .group_count = sim->config.groups,
         .election_timeout_ms = sim->config.election_ms,
         .heartbeat_ms = sim->config.heartbeat_ms,
@@ -305,11 +320,13 @@ void sim_node_start(struct sim_node *node)
     const struct rk_host_io io = {node,     on_send, on_write, on_work,
                                   on_reply, on_log,  on_fatal};
     struct rk_host_options options;
+    struct rk_host_peer peers[SIM_NODES_MAX];
     char error[256] = "";
     RK_ASSERT(node->host == NULL);
     node->life++;
     node->has_fallen = node->may_fail = node->is_turn_open = false;
     node->is_paused = node->is_stopping = false;
+    node->table_version = node->members_seen = 0;
     node->armed = ARMED_NONE;
     node->batch = NULL;
     node->work = NULL;
@@ -317,14 +334,20 @@ void sim_node_start(struct sim_node *node)
     node->unpaused_us = sim->now_us;
     clock_begin(node, node->is_silent);
     node->is_silent = false;
-    options_fill(node, &options);
+    options_fill(node, &options, peers);
     if (!sim->is_healed && sim_chance(sim, 15))
         rk_memfs_crash_at(node->disk,
                           rk_memfs_op_count(node->disk) + sim_between(sim, 1, 12));
     enum rk_status status = rk_host_open(&node->host, &options, &io, error);
     if (status != RK_OK) node->host = NULL;
     if (fails_at_start(node, status)) return;
-    if (status == RK_ECORRUPT && node->is_out) return;
+    if (status == RK_ECORRUPT && node->is_flipped) {
+        sim_say(sim, "%s is refused: %s", node->name, error);
+        sim->counts.flips_found++;
+        node->is_absent = true;
+        sim_members_lose(node);
+        return;
+    }
     if (status != RK_OK)
         sim_fail(sim, "%s does not start: %s: %s", node->name, rk_status_text(status),
                  error);
@@ -332,6 +355,7 @@ void sim_node_start(struct sim_node *node)
     sim_trace(sim, node->life);
     sim_check_opened(node);
     sim_net_started(node);
+    sim_net_follow(node);
     sim_node_touch(node);
 }
 
@@ -420,7 +444,6 @@ static void config_pick(struct sim *sim)
     struct sim_config *config = &sim->config;
     static const uint32_t timeouts[3] = {200, 300, 1000};
     config->nodes = sim_chance(sim, 75) ? 3 : 5;
-    config->slots = config->nodes;
     config->groups = 1 + (uint32_t)sim_below(sim, 3);
     config->clients = 5 + (uint32_t)sim_below(sim, 6);
     config->election_ms = timeouts[sim_below(sim, 3)];
@@ -438,6 +461,8 @@ static void config_pick(struct sim *sim)
     config->drift_ppm = sim_chance(sim, 50) ? sim_below(sim, 25000) : 100;
     config->fault_ms = config->election_ms * sim_between(sim, 1, 6) / 2;
     config->faults = sim_faults_pick(sim);
+    config->slots = config->nodes;
+    if (sim_faults_have_members(sim)) config->slots += 1 + (uint32_t)sim_below(sim, 2);
     config->gap_ms = sim_between(sim, 2, 40);
     config->run_ms = config->election_ms < 1000 ? sim_between(sim, 3000, 6000)
                                                 : sim_between(sim, 8000, 14000);
@@ -455,7 +480,10 @@ struct sim *sim_new(uint64_t seed, const struct sim_config *fixed)
     rk_heap_init(&sim->events, event_before);
     rk_arena_init(&sim->arena);
     config_pick(sim);
-    if (fixed->nodes != 0) sim->config.nodes = sim->config.slots = fixed->nodes;
+    if (fixed->nodes != 0) {
+        sim->config.slots += fixed->nodes - sim->config.nodes;
+        sim->config.nodes = fixed->nodes;
+    }
     if (fixed->run_ms != 0) sim->config.run_ms = fixed->run_ms;
     for (uint32_t i = 0; i < sim->config.slots; i++) {
         struct sim_node *node = &sim->nodes[i];
@@ -470,6 +498,7 @@ struct sim *sim_new(uint64_t seed, const struct sim_config *fixed)
         node->is_silent = true; /* the first boot */
         node->wall_lead_ms = (int64_t)sim_below(sim, 600) - 300;
         rk_list_init(&node->backlog);
+        node->is_absent = i >= sim->config.nodes;
         sim->peers[i] = (struct rk_host_peer){node->name, "127.0.0.1:7600",
                                               "127.0.0.1:7400", "127.0.0.1:7500"};
     }
@@ -502,7 +531,7 @@ bool sim_is_settled(struct sim *sim)
     for (uint32_t i = 0; i < sim->config.slots; i++) {
         struct sim_node *node = &sim->nodes[i];
         struct rk_host_status status;
-        if (node->is_out) continue;
+        if (!sim_members_has(sim, node)) continue;
         if (!sim_node_is_up(node)) return false;
         rk_host_status(node->host, &status);
         if (!status.has_quorum) return false;
@@ -545,13 +574,13 @@ static void settle(struct sim *sim, uint64_t limit_ms, const char *when)
 }
 
 /* Every node has applied as much as any other. */
-static bool is_level(const struct sim *sim)
+static bool is_level(struct sim *sim)
 {
     for (uint32_t id = 0; id <= sim->config.groups; id++) {
         uint64_t applied = 0;
         for (uint32_t i = 0; i < sim->config.slots; i++) {
             const struct sim_node *node = &sim->nodes[i];
-            if (node->is_out) continue;
+            if (!sim_members_has(sim, node)) continue;
             if (applied == 0) applied = node->views[id].applied;
             if (node->views[id].applied != applied) return false;
         }
@@ -585,6 +614,13 @@ void sim_run(struct sim *sim)
         run_until(sim, sim->now_us + 50000);
     }
     sim_clients_end(sim);
+    end_us = sim->now_us + 60000000;
+    while (!sim_operator_is_done(sim)) {
+        if (sim->now_us > end_us) states_print(sim);
+        if (sim->now_us > end_us)
+            sim_fail(sim, "the groups do not reach the wished members");
+        run_until(sim, sim->now_us + 50000);
+    }
     /* Longer than any lease, session, wait, and what a new leader adds. */
     sim->is_ending = true;
     run_until(sim, sim->now_us + 12000000);
