@@ -8,6 +8,11 @@
 
 static const uint64_t START_MS = UINT64_C(1700000000000);
 
+__attribute__((weak)) const struct bench_twin *bench_twin(void)
+{
+    return NULL;
+}
+
 static void on_reply(void *context, struct rk_slice client, uint64_t seq,
                      const struct rk_reply *reply)
 {
@@ -94,12 +99,14 @@ struct bench *bench_new(void)
     apply_as(bench, rk_buf_slice(&buf), RK_SLICE_EMPTY, 0, 0);
     rk_buf_fini(&buf);
     rk_machine_lead(bench->machine, bench->now);
+    if (bench_twin() != NULL) bench_twin()->open(bench);
     return bench;
 }
 
 void bench_free(struct bench *bench)
 {
     if (bench == NULL) return;
+    if (bench_twin() != NULL) bench_twin()->close(bench);
     rk_machine_free(bench->machine);
     rk_arena_fini(&bench->arena);
     rk_buf_fini(&bench->log);
@@ -121,6 +128,8 @@ const struct rk_reply *bench_call_as(struct bench *bench, struct rk_request *req
     else
         bench->is_broken = true;
     rk_buf_fini(&buf);
+    if (bench_twin() != NULL)
+        bench_twin()->call(bench, request, seq, first_unanswered, &bench->reply);
     return &bench->reply;
 }
 
@@ -139,6 +148,7 @@ const struct rk_reply *bench_query(struct bench *bench, const struct rk_request 
         rk_machine_query(bench->machine, request, bench->now, &bench->arena, &bench->reply);
     RK_ASSERT(status == RK_OK || status == RK_ENOMEM);
     bench->is_broken = bench->is_broken || status != RK_OK;
+    if (bench_twin() != NULL) bench_twin()->call(bench, request, 0, 0, &bench->reply);
     return &bench->reply;
 }
 
@@ -182,6 +192,7 @@ uint64_t bench_hash(struct bench *bench)
 
 void bench_restore(struct bench *bench)
 {
+    if (bench_twin() != NULL) return; /* durations would begin again, but not the twin's */
     struct rk_machine_options options = {.struct_size = sizeof(options), .group = 1};
     struct rk_machine *machine;
     RK_ASSERT(rk_machine_new(&machine, &options) == RK_OK);

@@ -29,6 +29,19 @@ struct bench {
     uint32_t event_count;
 };
 
+/* Another engine that is given every call too, and compares its answers with the machine's:
+ * see tests/redis/twin.c. */
+struct bench_twin {
+    void (*open)(struct bench *bench);
+    void (*close)(struct bench *bench);
+    /* reply is the machine's. */
+    void (*call)(struct bench *bench, const struct rk_request *request, uint64_t seq,
+                 uint64_t first_unanswered, const struct rk_reply *reply);
+};
+/* NULL: none is linked in. A twin does not follow what only the machine does: restores, and
+ * times without a leader. */
+const struct bench_twin *bench_twin(void);
+
 struct bench *bench_new(void);
 void bench_free(struct bench *bench);
 /* Applies the request as the next one of client "c". The reply lives until the next call.

@@ -1,0 +1,3 @@
+-- The time of every decision of a script: Redis's own, so that all nodes agree.
+local clock = redis.call('TIME')
+local now_us = clock[1] * 1000000 + clock[2]

@@ -1,0 +1,217 @@
+"""The scripts of topics, run on a redis-server: what keys they leave, and what the comparison
+with the embedded engine (tests/redis/twin.c) does not reach."""
+import random
+
+import pytest
+from script_bench import Refused, Server, Topics, has_redis, message_id
+
+pytestmark = pytest.mark.skipif(not has_redis(), reason="redis-server is not installed")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def topics(server):
+    server.connection("FLUSHALL")
+    return Topics(server.connection)
+
+
+def test_keys_through_a_message_s_life(topics):
+    redis = topics.redis
+    [id] = topics.publish("t", "body")
+    assert id == message_id(1, 1)
+    assert redis("LRANGE", "q:{t}", 0, -1) == [id]
+    assert redis("HGET", "q:{t}:msg", id) == b"body"
+    assert redis("HEXISTS", "q:inflight:{t}", id) == 0
+    delivery = topics.take("t")
+    assert delivery == (id, 1)
+    assert redis("LRANGE", "q:{t}", 0, -1) == []
+    assert redis("HGET", "q:inflight:{t}", id) == (
+        f"attempt=1 until={topics.now + 30000} consumer=c1".encode())
+    assert redis("ZSCORE", "q:{t}:due", id) == str(topics.now + 30000).encode()
+    assert topics.settle("ack", "t", delivery) == 0
+    assert redis("HEXISTS", "q:inflight:{t}", id) == 0
+    # Nothing of the message is left: counters and settings of the topic only.
+    assert redis("KEYS", "q:*") == [b"q:{t}:info"]
+
+
+def test_ids_of_large_numbers(topics):
+    for topic_number, last in ((1, 2**35), (2**20, 127), (2**24 - 1, 2**40 - 2), (77, 2**31)):
+        topic = f"t{topic_number}"
+        topics.publish(topic, "x", number=topic_number)
+        topics.redis("HSET", f"q:{{{topic}}}:info", "order", last)
+        assert topics.publish(topic, "x") == [message_id(last + 1, topic_number)]
+
+
+def test_priorities_have_lists_of_their_own(topics):
+    low, high = topics.publish("t", "a")[0], topics.publish("t", "b", priority=7)[0]
+    assert topics.redis("LRANGE", "q:{t}", 0, -1) == [low]
+    assert topics.redis("LRANGE", "q:{t}:p7", 0, -1) == [high]
+    assert [topics.take("t")[0], topics.take("t")[0]] == [high, low]
+
+
+def test_dead_letters_stand_in_keys_of_the_same_slot(topics):
+    [id] = topics.publish("t", "a")
+    assert topics.settle("nack", "t", topics.take("t"), dead=1) == 0
+    assert topics.listing == 1  # until its topic stands in the list of topics
+    assert topics.redis("LRANGE", "q:{t}:dead", 0, -1) == [id]
+    assert topics.info("t")["dead"] == 1
+    topics.admin("number", "t/dead", number=9)
+    topics.info("t")
+    assert topics.listing == 0
+    # An ack of a dead letter's delivery finds it by its topic's number.
+    assert topics.settle("ack", "t", topics.take("t/dead")) == 0
+    assert topics.info("t")["dead"] == 0
+
+
+def test_redrive_to_another_topic_and_back(topics):
+    topics.publish("a", "x")
+    topics.publish("b", "y")
+    topics.settle("nack", "a", topics.take("a"), dead=1)
+    topics.settle("ack", "b", topics.take("b"))
+    assert topics.admin("redrive", "a", keys=["q:{b}"], name="b") == 1
+    id, attempt = topics.take("b")
+    assert attempt == 2
+    assert topics.redis("HGET", "q:{a}:moved", id) == b"q:{b}"
+    assert topics.settle("nack", "a", (id, attempt), dead=1) == 0
+    assert topics.redis("LRANGE", "q:{b}:dead", 0, -1) == [id]
+    assert topics.admin("redrive", "b", keys=["q:{a}"], name="a") == 1
+    assert topics.redis("EXISTS", "q:{a}:moved") == 0
+    assert topics.settle("ack", "a", topics.take("a")) == 0
+    assert topics.redis("EXISTS", "q:{a}:msg", "q:{b}:msg", "q:{b}:dead:msg") == 0
+
+
+def test_a_topic_needs_a_number_before_it_is_made(topics):
+    assert topics.publish("t", "a", number="") is None
+    assert topics.redis("KEYS", "q:*") == []
+    topics.publish("t", "a")
+    assert topics.publish("t", "a", number="") is not None
+
+
+def test_same_request_same_answer(topics):
+    call = {"client": "c", "seq": 1, "first": 1}
+    first = topics.publish("t", "a", "b", **call)
+    assert topics.publish("t", "a", "b", **call) == first
+    assert topics.info("t")["published"] == 2
+    call = {"client": "c", "seq": 2, "first": 1}
+    batch = topics.consume("t", 2, **call)
+    assert topics.settle("ack", "t", *[(line[0], line[1]) for line in batch]) == [0, 0]
+    assert topics.consume("t", 2, **call) == batch
+    # Acknowledged ones are dropped and refused.
+    topics.publish("t", "c", client="c", seq=4, first=3)
+    assert sorted(topics.redis("HKEYS", "q:{t}:client:c")) == [b"4", b"first"]
+    with pytest.raises(Refused) as refused:
+        topics.publish("t", "d", client="c", seq=2, first=3)
+    assert refused.value.status == -12
+    assert 0 < topics.redis("PTTL", "q:{t}:client:c") <= 660000
+
+
+def test_empty_consume_is_not_remembered(topics):
+    call = {"client": "c", "seq": 1, "first": 1}
+    assert topics.consume("t", **call) == []
+    topics.publish("t", "a")
+    assert len(topics.consume("t", **call)) == 1
+
+
+def test_who_waits_is_woken(topics, server):
+    from script_bench import Connection
+    listener = Connection(server.port)
+    assert listener("SUBSCRIBE", "q:wake")[0] == b"subscribe"
+    topics.publish("t", "a")  # nobody waits: nothing is said
+    topics.take("t")
+    assert topics.consume("t", wait=30000) == [] and topics.due == 30000
+    assert topics.redis("PTTL", "q:{t}:awaited") > 0
+    topics.publish("t", "b")
+    assert listener.read() == [b"message", b"q:wake", b"q:{t}"]
+    # A timer before all others: who waits has to look sooner.
+    topics.publish("t", "c", delay_ms=50)
+    assert listener.read() == [b"message", b"q:wake", b"q:{t}"]
+    topics.publish("t", "d", delay_ms=60)
+    topics.admin("pause", "t")
+    topics.publish("t", "e")
+    topics.admin("resume", "t")
+    assert listener.read() == [b"message", b"q:wake", b"q:{t}"]
+    listener.socket.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        listener.read()
+    listener.close()
+
+
+def test_removal_deep_inside_a_list(topics):
+    """Far from the ends an entry stays behind, stale: it is passed over, shed when there are
+    many, and a message that comes back stands elsewhere."""
+    count = 3000
+    ids = topics.publish("t", *["x"] * count)
+    order = list(range(100, count - 100))
+    random.Random(3).shuffle(order)
+    gone = set()
+    for i in order[:2500]:
+        assert topics.settle("delete", "t", (ids[i], 0)) == 0
+        gone.add(i)
+        length = topics.redis("LLEN", "q:{t}")
+        live = count - len(gone) - topics.redis("ZCARD", "q:{t}:back")
+        assert length - live <= max(256, length * 0.6)
+    assert topics.redis("ZCARD", "q:{t}:back") > 0
+    info = topics.info("t")
+    assert info["ready"] == info["count"] == count - len(gone)
+    taken = [line[0] for line in topics.consume("t", 1000)]
+    assert taken == [id for i, id in enumerate(ids) if i not in gone]
+    assert topics.redis("LLEN", "q:{t}") == 0
+
+
+def test_stale_entry_of_a_message_that_comes_back(topics):
+    ids = topics.publish("t", *["x"] * 201)
+    first = [topics.take("t") for _ in range(201)]
+    # Their time is over; they are ready again, in the list once more.
+    topics.at(topics.now + 30000)
+    assert topics.redis("LLEN", "q:{t}") == 0 and topics.info("t")["ready"] == 201
+    assert topics.redis("LLEN", "q:{t}") == 201
+    assert topics.settle("extend", "t", first[100], visibility=1000) == 0
+    assert topics.redis("LLEN", "q:{t}") == 201  # its entry stays
+    topics.at(topics.now + 1000)
+    assert [line[0] for line in topics.consume("t", 1000)] == ids
+
+
+def test_timers_are_carried_out_a_bounded_number_at_a_time(topics):
+    topics.publish("t", *["x"] * 600, delay_ms=10)
+    topics.at(topics.now + 10)
+    assert [topics.info("t")["ready"] for _ in range(4)] == [256, 512, 600, 600]
+
+
+def test_group_and_window_keys(topics):
+    a, b = topics.publish("t", "a", group="g")[0], topics.publish("t", "b", group="g")[0]
+    assert topics.redis("LRANGE", "q:{t}", 0, -1) == [a]
+    topics.settle("ack", "t", topics.take("t"))
+    assert topics.redis("LRANGE", "q:{t}", 0, -1) == [b]
+    topics.publish("t", "c", publish_id="p")
+    assert 0 < topics.redis("PTTL", "q:{t}:id:p") <= 300000
+    topics.publish("t", "d", scope=2, unique="u")
+    assert topics.redis("HEXISTS", "q:{t}:unique", "u") == 1
+    assert topics.admin("purge", "t") == 3
+    assert topics.redis("HEXISTS", "q:{t}:unique", "u") == 0
+
+
+def test_full_redis_takes_nothing_and_gives_on(topics):
+    ids = topics.publish("t", *["x" * 100] * 50, publish_id="")
+    topics.publish("late", "x", delay_ms=10)
+    taken = topics.take("t")
+    redis = topics.redis
+    topics.at(topics.now + 20)
+    redis("CONFIG", "SET", "maxmemory", "1")
+    try:
+        before = redis("HGETALL", "q:{t}:info")
+        for topic in ("t", "late", "new"):
+            with pytest.raises(Exception, match="OOM"):
+                topics.publish(topic, "more")
+        assert redis("HGETALL", "q:{t}:info") == before
+        assert redis("EXISTS", "q:{new}:info") == 0
+        assert topics.settle("ack", "t", taken) == 0
+        assert topics.take("t") == (ids[1], 1)
+    finally:
+        redis("CONFIG", "SET", "maxmemory", "0")
+    assert len(topics.consume("t", 100)) == 48
