@@ -71,6 +71,7 @@ enum rk_op {
     RK_OP_QUEUE_RETURN = 105, /* ids[]: deliveries that never left; uncounted */
     RK_OP_MEMBERS = 106,      /* value: the encoded member table (group 0) */
     RK_OP_LOCK_RETURN = 107,  /* resource, owner, fence: a grant whose client left */
+    RK_OP_ELAPSED = 108,      /* due[], number: ms of their time that a leader saw pass */
     RK_OP_MAX = 128
 };
 
@@ -137,7 +138,7 @@ struct rk_resource_in {
     uint8_t mode; /* enum rk_mode */
 };
 
-/* An item of RK_OP_DUE. */
+/* An item of RK_OP_DUE and RK_OP_ELAPSED. */
 struct rk_due_in {
     uint8_t kind; /* enum rk_object_kind of state */
     uint64_t id;

@@ -38,6 +38,7 @@ static enum rk_status apply_version(struct rk_machine *machine, struct rk_apply 
 
 static const struct rk_op_handler machine_handlers[] = {
     {RK_OP_DUE, rk_timers_apply_due, NULL},
+    {RK_OP_ELAPSED, rk_timers_apply_elapsed, NULL},
     {RK_OP_BIRTH, apply_birth, NULL},
     {RK_OP_MACHINE_VERSION, apply_version, NULL},
     {RK_OP_CALL_CANCEL, rk_dedup_cancel, NULL},
@@ -229,7 +230,8 @@ enum rk_status rk_machine_keepalive(struct rk_machine *machine, struct rk_slice 
     struct rk_session *session = rk_session_find(machine, id);
     if (session == NULL) return RK_ESESSION;
     *ttl_ms = session->ttl_ms;
-    return rk_timer_prolong(machine, &session->object, now) ? RK_OK : RK_EBUSY;
+    return rk_timer_prolong(machine, &session->object, now, session->ttl_ms) ? RK_OK
+                                                                             : RK_EBUSY;
 }
 
 uint64_t rk_machine_index(const struct rk_machine *machine)

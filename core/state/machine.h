@@ -92,17 +92,19 @@ uint64_t rk_machine_object_count(const struct rk_machine *machine);
 /* Time at the leader. None of this is replicated. `now` is group time in ms.
  *
  * lead: this node leads and its no-op is applied. Every duration (lease, ttl, wait,
- * visibility, delay) begins again at `now`; absolute times stay. */
+ * visibility, delay) begins again at `now`, as it is written down: of long ones a leader
+ * notes now and then how much is over (RK_OP_ELAPSED). Absolute times stay. */
 void rk_machine_lead(struct rk_machine *machine, uint64_t now);
-/* When the next timer may run out; UINT64_MAX if none. */
+/* When rk_machine_due may have something to say; UINT64_MAX if never. */
 uint64_t rk_machine_next_due(const struct rk_machine *machine);
-/* Appends to out one encoded RK_OP_DUE request with up to max timers that have run out and
- * marks them proposed. Returns how many. Call again until 0. */
+/* Appends to out one encoded request with up to max timers and returns how many: RK_OP_DUE
+ * with those that have run out, which are marked proposed, or RK_OP_ELAPSED. Call again
+ * until 0. */
 uint32_t rk_machine_due(struct rk_machine *machine, uint64_t now, uint32_t max,
                         struct rk_buf *out);
 /* A quorum round that began after the keepalive came is confirmed: the session lives
- * from `now`. RK_ESESSION: there is none. RK_EBUSY: its expiry is proposed; ask again
- * after that entry is applied. */
+ * from `now`. RK_ESESSION: there is none. RK_EBUSY: an entry about it is proposed, its
+ * expiry or that its ttl begins again; ask again when that is applied. */
 RK_MUST_CHECK enum rk_status rk_machine_keepalive(struct rk_machine *machine,
                                                   struct rk_slice session, uint64_t now,
                                                   uint64_t *ttl_ms);

@@ -33,8 +33,12 @@ struct rk_timer {
     struct rk_heap_node node; /* in the heap: armed */
     uint64_t deadline_ms;     /* this node's opinion; only the leader acts on it */
     uint64_t duration_ms;     /* replicated; with is_absolute the group time itself */
+    uint64_t look_ms;         /* when the leader is to look at it: its place in the heap */
+    uint64_t counted_ms;      /* up to then the time that passed is in duration_ms */
     bool is_absolute;         /* does not restart with a leader */
+    bool begins_again;        /* leader only: to be written down; see RK_OP_ELAPSED */
     uint32_t proposed_lead;   /* leader only: the lead_count in which it was proposed */
+    uint32_t noted_lead;      /* likewise an RK_OP_ELAPSED that is not applied yet */
 };
 
 struct rk_object {

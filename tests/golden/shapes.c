@@ -1,7 +1,7 @@
 #include "workload.h"
 
 static const struct workload_shape zero_shapes[] = {
-    {RK_OP_SESSION_OPEN, "{\"ttl_ms\":$N,\"name\":\"node $n\"}"},
+    {RK_OP_SESSION_OPEN, "{\"ttl_ms\":99$N,\"name\":\"node $n\"}"},
     {RK_OP_SESSION_OPEN, "{}"},
     {RK_OP_SESSION_CLOSE, "{\"session\":\"$s\"}"},
     {RK_OP_LOCK_ACQUIRE, "{\"resource\":\"$r\",\"owner\":\"$o\"}"},
@@ -49,7 +49,7 @@ static const struct workload_shape data_shapes[] = {
      "{\"topic\":\"$t\",\"data\":2,\"unique\":{\"key\":\"u$n\",\"scope\":\"acked\"}}"},
     {RK_OP_QUEUE_PUBLISH,
      "{\"topic\":\"$t\",\"data\":3,\"unique\":{\"key\":\"u$n\",\"scope\":\"window\"}}"},
-    {RK_OP_QUEUE_PUBLISH, "{\"topic\":\"$t\",\"data\":null,\"delay_ms\":$N,\"ttl_ms\":$N,"
+    {RK_OP_QUEUE_PUBLISH, "{\"topic\":\"$t\",\"data\":null,\"delay_ms\":99$N,\"ttl_ms\":$N,"
                           "\"headers\":{\"a\":\"b$n\"}}"},
     {RK_OP_QUEUE_PUBLISH, "{\"topic\":\"$t\",\"data\":true,\"deliver_at\":$w}"},
     {RK_OP_QUEUE_PUBLISH,

@@ -305,8 +305,9 @@ static void timers(struct workload *workload)
         rk_buf_init(&due);
         uint32_t count = rk_machine_due(workload->machine, workload->now, 16, &due);
         if (count > 0) {
-            workload->fields[RK_OP_DUE] |= RK_FIELD_BIT_DUE;
-            workload->done[RK_OP_DUE]++;
+            uint8_t op = due.data[1];
+            workload->fields[op] |= RK_FIELD_BIT_DUE | RK_FIELD_BIT_NUMBER;
+            workload->done[op]++;
             append_own(workload, rk_buf_slice(&due));
         }
         rk_buf_fini(&due);
@@ -583,7 +584,8 @@ uint32_t workload_gaps(const struct workload *workload)
     for (uint32_t op = 0; op < RK_OP_MAX; op++) {
         const struct rk_op_info *info = rk_op_info((enum rk_op)op);
         if (info == NULL || !can(workload, info->op)) continue;
-        bool is_both = op == RK_OP_DUE || op == RK_OP_BIRTH || op == RK_OP_MACHINE_VERSION;
+        bool is_both = op == RK_OP_DUE || op == RK_OP_ELAPSED || op == RK_OP_BIRTH ||
+                       op == RK_OP_MACHINE_VERSION;
         if (is_both || is_of_zero(info) == (workload->group == 0))
             count += lacks(workload, info);
     }
