@@ -127,4 +127,10 @@ void rk_position_print(struct rk_buf *out, const struct rk_position *position);
 void rk_api_print_openapi(struct rk_buf *out);
 void rk_api_print_yaml(struct rk_buf *out);
 void rk_api_print_reference(struct rk_buf *out);
+
+/* Why the redis engine refuses the request, and the field that it may not have; NULL if it
+ * does not. Both texts are static. See engines.def. */
+const char *rk_redis_refusal(const struct rk_request *request, const char **field);
+/* docs/engines.md: what both engines offer. */
+void rk_api_print_engines(struct rk_buf *out);
 #endif

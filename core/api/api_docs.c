@@ -1,5 +1,6 @@
-/* rk_api_docs - prints what is generated from the table of operations: openapi, yaml or
- * reference. docs/api_spec.yaml and docs/api-reference.md are its output. */
+/* rk_api_docs - prints what is generated from the table of operations: openapi, yaml,
+ * reference or engines. docs/api_spec.yaml, docs/api-reference.md and docs/engines.md are
+ * its output. */
 #include "api/api.h"
 
 #include <stdio.h>
@@ -19,6 +20,7 @@ int main(int argc, char **argv)
         {"openapi", rk_api_print_openapi},
         {"yaml", rk_api_print_yaml},
         {"reference", rk_api_print_reference},
+        {"engines", rk_api_print_engines},
     };
     for (size_t i = 0; argc == 2 && i < sizeof(documents) / sizeof(documents[0]); i++) {
         if (strcmp(argv[1], documents[i].name) != 0) continue;
@@ -31,5 +33,5 @@ int main(int argc, char **argv)
         rk_buf_fini(&out);
         return is_whole ? 0 : fail("not written");
     }
-    return fail("usage: rk_api_docs openapi|yaml|reference");
+    return fail("usage: rk_api_docs openapi|yaml|reference|engines");
 }

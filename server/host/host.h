@@ -187,6 +187,10 @@ void rk_host_status(struct rk_host *host, struct rk_host_status *out);
 /* Raised when the nodes to be connected with, or their addresses, change; see
  * rk_host_status.nodes. */
 uint64_t rk_host_members_version(const struct rk_host *host);
+/* The group that serves a slot (0 to 4095); 0 before birth. */
+uint32_t rk_host_group_of(const struct rk_host *host, uint32_t slot);
+/* The history of the cluster; 0 before birth. */
+uint64_t rk_host_history(const struct rk_host *host);
 /* State hash of a group at its applied index. O(n). */
 RK_MUST_CHECK enum rk_status rk_host_group_hash(struct rk_host *host, uint32_t group,
                                                 uint64_t *applied, uint64_t *out);

@@ -136,3 +136,13 @@ const struct rk_machine *rk_host_machine(const struct rk_host *host, uint32_t gr
     if (!host->is_running || group > host->group_count) return NULL;
     return host->groups[group]->machine;
 }
+
+uint32_t rk_host_group_of(const struct rk_host *host, uint32_t slot)
+{
+    return slot < RK_SLOT_COUNT ? host->slots.group[slot] : 0;
+}
+
+uint64_t rk_host_history(const struct rk_host *host)
+{
+    return host->is_running ? rk_machine_history(host->groups[0]->machine) : 0;
+}

@@ -1,6 +1,7 @@
 #include "rukund/config.h"
 
 #include "base/alloc.h"
+#include "redis/url.h"
 
 #include <errno.h>
 #include <ini.h>
@@ -415,6 +416,23 @@ static enum rk_status parse_peers(struct loading *loading)
     return status;
 }
 
+static enum rk_status check_engine(struct loading *loading)
+{
+    const struct rk_config *config = loading->config;
+    struct rk_redis_error error = {""};
+    struct rk_redis_url url;
+    if (strcmp(config->engine, "redis") != 0) {
+        if (config->redis_url[0] == '\0') return RK_OK;
+        return fail(loading, RK_EINVAL, "redis-url: used with --engine redis only");
+    }
+    if (config->redis_url[0] == '\0')
+        return fail(loading, RK_EINVAL, "redis-url: the redis engine needs one");
+    enum rk_status status = rk_redis_url_parse(&url, config->redis_url, &error);
+    if (status != RK_OK) return fail(loading, status, "redis-url: %s", error.text);
+    rk_redis_url_fini(&url);
+    return RK_OK;
+}
+
 static enum rk_status check_all(struct loading *loading)
 {
     struct rk_config *config = loading->config;
@@ -440,14 +458,8 @@ static enum rk_status check_all(struct loading *loading)
                     "heartbeat-ms: %llu is more than a third of election-timeout-ms (%llu)",
                     (unsigned long long)config->heartbeat_ms,
                     (unsigned long long)config->election_timeout_ms);
-    if (strcmp(config->engine, "redis") == 0)
-        return fail(
-            loading, RK_EUNSUPPORTED,
-            "engine: this build of rukund holds the state itself (embedded); it has "
-            "no redis engine");
-    if (config->redis_url[0] != '\0')
-        return fail(loading, RK_EINVAL, "redis-url: used with --engine redis only");
-    return parse_peers(loading);
+    enum rk_status status = check_engine(loading);
+    return status == RK_OK ? parse_peers(loading) : status;
 }
 
 enum rk_status rk_config_load(struct rk_config *config, int argc, char *const *argv,

@@ -12,6 +12,10 @@ struct rk_worker;
 
 struct rk_engine {
     const char *name;
+    /* When the loop stands, before any door opens; NULL: nothing to do. Says why not in
+     * the log. */
+    enum rk_status (*open)(struct rk_worker *worker);
+    void (*close)(struct rk_worker *worker); /* also after a failed open; or NULL */
     /* Starts a call; answered once through rk_calls_answer(worker, number, reply), perhaps
      * within this function. The request is borrowed. */
     void (*call)(struct rk_worker *worker, uint64_t number,
@@ -19,7 +23,10 @@ struct rk_engine {
     /* The client went away: no answer is given. */
     void (*drop)(struct rk_worker *worker, uint64_t number);
     void (*status)(struct rk_worker *worker, struct rk_host_status *out);
+    /* What the engine adds to /metrics; or NULL. */
+    void (*print_metrics)(struct rk_worker *worker, struct rk_buf *out);
 };
 
 extern const struct rk_engine rk_engine_embedded;
+extern const struct rk_engine rk_engine_redis;
 #endif

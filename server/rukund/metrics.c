@@ -274,4 +274,5 @@ void rk_metrics_print(struct rk_buf *out, struct rk_worker *worker)
     print_latency(out, metrics);
     print_turns(out, metrics);
     print_process(out);
+    if (worker->engine->print_metrics != NULL) worker->engine->print_metrics(worker, out);
 }

@@ -327,6 +327,11 @@ static enum rk_status open_loop(struct rk_worker *worker)
     return status;
 }
 
+static enum rk_status open_engine(struct rk_worker *worker)
+{
+    return worker->engine->open != NULL ? worker->engine->open(worker) : RK_OK;
+}
+
 static enum rk_status open_doors(struct rk_worker *worker, const int sockets[3])
 {
     /* Each takes its socket over, also when it fails. */
@@ -341,7 +346,8 @@ static void open_state(struct rk_worker *worker, const struct rk_config *config)
 {
     memset(worker, 0, sizeof(*worker));
     worker->config = config;
-    worker->engine = &rk_engine_embedded;
+    worker->engine =
+        strcmp(config->engine, "redis") == 0 ? &rk_engine_redis : &rk_engine_embedded;
     rk_log_init(&worker->log, config->log_level, strcmp(config->log_format, "json") == 0,
                 config->name);
     rk_calls_init(&worker->calls);
@@ -357,6 +363,7 @@ static void close_all(struct rk_worker *worker)
     if (worker->streams.base != NULL) rk_streams_flush(&worker->streams);
     /* Answers of evhttp leave in the loop; one pass is theirs. */
     if (worker->base != NULL) (void)event_base_loop(worker->base, EVLOOP_NONBLOCK);
+    if (worker->engine->close != NULL) worker->engine->close(worker);
     rk_disk_free(worker->disk);
     rk_background_free(worker->background);
     rk_http_free(worker->http);
@@ -396,7 +403,8 @@ int rk_worker_run(const struct rk_config *config)
         sockets[1] = rk_worker_listen(&worker, "http", config->http, &http);
     if (sockets[1] >= 0) sockets[2] = rk_worker_listen(&worker, "rpc", config->rpc, &rpc);
     bool is_open = sockets[2] >= 0 && advertise_all(&worker, &http, &rpc, &peer) &&
-                   open_host(&worker) == RK_OK && open_loop(&worker) == RK_OK;
+                   open_host(&worker) == RK_OK && open_loop(&worker) == RK_OK &&
+                   open_engine(&worker) == RK_OK;
     if (is_open) {
         is_open = open_doors(&worker, sockets) == RK_OK;
     } else {

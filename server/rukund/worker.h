@@ -25,6 +25,7 @@ struct evdns_base;
 struct rk_peers;
 struct rk_http;
 struct rk_rpc;
+struct rk_redis_engine;
 
 enum { RK_WORKER_LISTENERS = 3, RK_WORKER_RESERVED = 128 };
 
@@ -35,6 +36,7 @@ struct rk_worker {
     struct evdns_base *dns;
     struct rk_host *host;
     const struct rk_engine *engine;
+    struct rk_redis_engine *redis; /* the redis engine's own; NULL with the embedded one */
     struct rk_disk *disk;
     struct rk_background *background;
     struct rk_peers *peers;

@@ -1,5 +1,5 @@
-/* What is in docs/ is what the table prints; `rk_api_docs yaml` and `rk_api_docs
- * reference` make it anew. */
+/* What is in docs/ is what the table prints; `rk_api_docs yaml`, `reference` and
+ * `engines` make it anew. */
 #include "body.h"
 
 static void compare(const char *name, void (*print)(struct rk_buf *out))
@@ -28,6 +28,7 @@ static void test_the_stored_documents_are_current(void **state)
     (void)state;
     compare("api_spec.yaml", rk_api_print_yaml);
     compare("api-reference.md", rk_api_print_reference);
+    compare("engines.md", rk_api_print_engines);
 }
 
 static void test_openapi_refers_to_what_it_holds(void **state)

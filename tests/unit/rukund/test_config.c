@@ -128,7 +128,9 @@ static void names_what_is_wrong(void **state)
     expect_error(FLAGS("--peers", "n1=0.0.0.0:1"), "nobody can connect");
     expect_error(FLAGS("--peers", "n1"), "no NAME=HOST:PORT");
     expect_error(FLAGS("--heartbeat-ms", "400"), "third of election-timeout-ms");
-    expect_error(FLAGS("--engine", "redis"), "no redis engine");
+    expect_error(FLAGS("--engine", "redis"), "the redis engine needs one");
+    expect_error(FLAGS("--engine", "redis", "--redis-url", "http://x"), "redis-url");
+    expect_error(FLAGS("--engine", "redis", "--redis-url", "redis://x:99999"), "redis-url");
     expect_error(FLAGS("--engine", "etcd"), "none of embedded|redis");
 }
 

@@ -1,0 +1,14 @@
+/* names.h - users' names as parts of Redis keys: %, :, { and } are %-escaped, so that a key
+ * can be read and taken apart again, and its hash tag is the name and nothing else. */
+#ifndef RK_REDIS_NAMES_H
+#define RK_REDIS_NAMES_H
+
+#include "base/bytes.h"
+
+void rk_redis_name_escape(struct rk_buf *out, struct rk_slice name);
+/* RK_EINVAL: not what escape makes; out is as it was. */
+RK_MUST_CHECK enum rk_status rk_redis_name_unescape(struct rk_buf *out,
+                                                    struct rk_slice text);
+/* The same for the pattern of SCAN MATCH: *, ?, [, ] and \ stand for themselves too. */
+void rk_redis_name_pattern(struct rk_buf *out, struct rk_slice name);
+#endif

@@ -1,0 +1,268 @@
+/* The redis engine: queues and caches are Redis's, run from whichever node was asked. What
+ * concerns the cluster itself goes to this node's host, as with the embedded engine. */
+#include "rukund/engine.h"
+
+#include "base/alloc.h"
+#include "base/slot.h"
+#include "redis/caches.h"
+#include "rukund/worker.h"
+
+#include <stdio.h>
+
+enum { MARGIN_MS = 10000 }; /* past wait_ms, for calls without a deadline, as the host's */
+
+struct rk_redis_engine {
+    struct rk_worker *worker;
+    struct rk_redis_url url;
+    struct rk_redis *redis;
+    struct rk_redis_caches *caches;
+    char client_name[RK_NODE_NAME_MAX + 8];
+    char refusal[512]; /* why calls are refused although Redis answers; "": they are not */
+};
+
+/* --- Redis speaks -------------------------------------------------------------------- */
+
+static void on_log(void *context, enum rk_redis_level level, const char *text)
+{
+    static const enum rk_log_level levels[] = {RK_LOG_INFO, RK_LOG_WARN, RK_LOG_ERROR};
+    struct rk_redis_engine *engine = context;
+    rk_log_line(&engine->worker->log, levels[level], text);
+}
+
+static void on_state(void *context, bool is_up)
+{
+    struct rk_redis_engine *engine = context;
+    char text[512];
+    rk_redis_url_print(text, sizeof(text), &engine->url);
+    if (is_up)
+        rk_log_event(&engine->worker->log, RK_LOG_INFO, "connected to Redis",
+                     RK_LOG_TEXT("url", text));
+    else
+        rk_log_event(&engine->worker->log, RK_LOG_WARN, "Redis is away: calls wait for it",
+                     RK_LOG_TEXT("url", text),
+                     RK_LOG_TEXT("reason", rk_redis_reason(engine->redis)));
+}
+
+/* A Redis that evicts would lose what was promised: refused, not warned of. */
+static void check_policy(struct rk_redis_engine *engine,
+                         const struct rk_redis_server *server)
+{
+    struct rk_log *log = &engine->worker->log;
+    engine->refusal[0] = '\0';
+    if (server->policy[0] == '\0') {
+        rk_log_event(log, RK_LOG_WARN,
+                     "maxmemory-policy may not be read; it must be noeviction",
+                     RK_LOG_TEXT("server", server->address));
+    } else if (strcmp(server->policy, "noeviction") != 0) {
+        (void)snprintf(engine->refusal, sizeof(engine->refusal),
+                       "Redis at %s has maxmemory-policy %s, which forgets what it holds; "
+                       "set it to noeviction",
+                       server->address, server->policy);
+        rk_log_line(log, RK_LOG_ERROR, engine->refusal);
+    }
+}
+
+static void on_server(void *context, const struct rk_redis_server *server)
+{
+    struct rk_redis_engine *engine = context;
+    check_policy(engine, server);
+    if (engine->caches != NULL) rk_redis_caches_reset(engine->caches);
+}
+
+/* --- the caches ask ------------------------------------------------------------------ */
+
+static void on_reply(void *context, uint64_t number, const struct rk_reply *reply)
+{
+    struct rk_redis_engine *engine = context;
+    rk_calls_answer(engine->worker, number, reply);
+}
+
+static uint32_t group_of(void *context, struct rk_slice key)
+{
+    struct rk_redis_engine *engine = context;
+    return rk_host_group_of(engine->worker->host, rk_slot_of_name(key));
+}
+
+/* --- the engine ---------------------------------------------------------------------- */
+
+static void refuse(struct rk_worker *worker, uint64_t number, enum rk_op op,
+                   enum rk_status status, const char *field, const char *text)
+{
+    struct rk_reply reply;
+    rk_reply_problem(&reply, op, status, field, "%s", text);
+    if (status == RK_EUNAVAILABLE) reply.retry_after_ms = 1000;
+    rk_calls_answer(worker, number, &reply);
+}
+
+static uint32_t deadline_of(const struct rk_request *request)
+{
+    uint64_t span =
+        request->deadline_ms != 0 ? request->deadline_ms : request->wait_ms + MARGIN_MS;
+    return (uint32_t)(span < RK_DEADLINE_MAX_MS ? span : RK_DEADLINE_MAX_MS);
+}
+
+static bool is_area(enum rk_op op, const char *area)
+{
+    const struct rk_op_info *info = rk_op_info(op);
+    return info->area_size == strlen(area) &&
+           memcmp(info->name, area, info->area_size) == 0;
+}
+
+static void call(struct rk_worker *worker, uint64_t number,
+                 const struct rk_request *request)
+{
+    struct rk_redis_engine *engine = worker->redis;
+    const char *field = NULL;
+    const char *why = rk_redis_refusal(request, &field);
+    rk_worker_touch(worker);
+    if (is_area(request->op, "cluster")) {
+        rk_host_call(worker->host, number, request);
+    } else if (why != NULL) {
+        char text[256];
+        (void)snprintf(text, sizeof(text), "%s: not with the redis engine: %s", field, why);
+        refuse(worker, number, request->op, RK_EUNSUPPORTED, field, text);
+    } else if (engine->refusal[0] != '\0') {
+        refuse(worker, number, request->op, RK_EUNAVAILABLE, NULL, engine->refusal);
+    } else if (is_area(request->op, "cache")) {
+        rk_redis_caches_history(engine->caches, rk_host_history(worker->host));
+        rk_redis_caches_call(engine->caches, number, request, deadline_of(request));
+    } else {
+        refuse(worker, number, request->op, RK_EUNSUPPORTED, NULL,
+               "not with the redis engine");
+    }
+}
+
+static void drop(struct rk_worker *worker, uint64_t number)
+{
+    rk_worker_touch(worker);
+    rk_redis_caches_drop(worker->redis->caches, number);
+    rk_host_drop(worker->host, number);
+}
+
+static void status(struct rk_worker *worker, struct rk_host_status *out)
+{
+    rk_host_status(worker->host, out);
+    out->has_quorum = out->has_quorum && rk_redis_is_up(worker->redis->redis) &&
+                      worker->redis->refusal[0] == '\0';
+}
+
+static enum rk_status open_caches(struct rk_redis_engine *engine)
+{
+    struct rk_worker *worker = engine->worker;
+    struct rk_redis_caches_options options = {
+        .struct_size = sizeof(options),
+        .base = worker->base,
+        .redis = engine->redis,
+        .prefix = engine->url.prefix,
+        .node = worker->config->name,
+        .lru_bytes = worker->config->lru_bytes,
+        .wait = engine->url.wait,
+        .io = {engine, on_reply, group_of, on_log},
+    };
+    return rk_redis_caches_new(&engine->caches, &options);
+}
+
+static enum rk_status open_engine(struct rk_worker *worker)
+{
+    struct rk_redis_error error = {""};
+    struct rk_redis_engine *engine = rk_calloc(1, sizeof(*engine));
+    if (engine == NULL) return RK_ENOMEM;
+    worker->redis = engine;
+    engine->worker = worker;
+    (void)snprintf(engine->client_name, sizeof(engine->client_name), "rukund-%s",
+                   worker->config->name);
+    enum rk_status status =
+        rk_redis_url_parse(&engine->url, worker->config->redis_url, &error);
+    struct rk_redis_options options = {
+        .struct_size = sizeof(options),
+        .base = worker->base,
+        .dns = worker->dns,
+        .url = &engine->url,
+        .client_name = engine->client_name,
+        .seed = rk_random_next(&worker->random),
+        .io = {engine, on_log, on_state, on_server},
+    };
+    if (status == RK_OK) status = rk_redis_new(&engine->redis, &options, &error);
+    if (status == RK_OK) status = open_caches(engine);
+    if (status != RK_OK)
+        rk_log_event(&worker->log, RK_LOG_ERROR, "the redis engine can not start",
+                     RK_LOG_TEXT("reason", error.text),
+                     RK_LOG_TEXT("code", rk_status_text(status)));
+    return status;
+}
+
+static void close_engine(struct rk_worker *worker)
+{
+    struct rk_redis_engine *engine = worker->redis;
+    if (engine == NULL) return;
+    rk_redis_caches_free(engine->caches);
+    rk_redis_free(engine->redis);
+    rk_redis_url_fini(&engine->url);
+    rk_free(engine);
+    worker->redis = NULL;
+}
+
+static void metric(struct rk_buf *out, const char *name, const char *kind, const char *help,
+                   uint64_t value)
+{
+    rk_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %llu\n", name, help, name, kind,
+                  name, (unsigned long long)value);
+}
+
+static void print_metrics(struct rk_worker *worker, struct rk_buf *out)
+{
+    struct rk_redis_stats redis;
+    struct rk_redis_caches_stats caches;
+    rk_redis_stats(worker->redis->redis, &redis);
+    rk_redis_caches_stats(worker->redis->caches, &caches);
+    const struct {
+        const char *name, *kind, *help;
+        uint64_t value;
+    } rows[] = {
+        {"rukun_redis_up", "gauge", "Every master of Redis is connected",
+         rk_redis_is_up(worker->redis->redis)},
+        {"rukun_redis_commands_total", "counter", "Commands for Redis", redis.commands},
+        {"rukun_redis_repeated_total", "counter",
+         "Commands sent again: refused for now, redirected, or lost", redis.repeated},
+        {"rukun_redis_not_done_total", "counter", "Commands that certainly were not done",
+         redis.not_done},
+        {"rukun_redis_unknown_total", "counter", "Commands without an answer",
+         redis.unknown},
+        {"rukun_redis_refused_total", "counter", "Commands that Redis refused",
+         redis.refused},
+        {"rukun_redis_redirects_total", "counter", "MOVED and ASK", redis.redirects},
+        {"rukun_redis_connects_total", "counter", "Links to Redis that came up",
+         redis.connects},
+        {"rukun_redis_losses_total", "counter", "Links to Redis that were lost",
+         redis.losses},
+        {"rukun_redis_failovers_total", "counter",
+         "Masters whose place was taken by another server", redis.failovers},
+        {"rukun_redis_pending", "gauge", "Commands not yet answered", redis.pending},
+        {"rukun_lru_entries", "gauge", "Copies of cache entries at this node",
+         caches.lru.entries},
+        {"rukun_lru_bytes", "gauge", "Bytes of them", caches.lru.bytes},
+        {"rukun_lru_hits_total", "counter", "Reads answered from a copy", caches.lru.hits},
+        {"rukun_lru_misses_total", "counter",
+         "Reads that a copy might have answered and none did", caches.lru.misses},
+        {"rukun_lru_invalidated_total", "counter", "Copies dropped by an invalidation",
+         caches.lru.invalidated},
+        {"rukun_lru_evicted_total", "counter", "Copies dropped for want of room",
+         caches.lru.evicted},
+        {"rukun_lru_silences_total", "counter",
+         "Times that all copies went because invalidations were not heard",
+         caches.silences},
+        {"rukun_lru_live", "gauge", "Invalidations are heard", caches.is_live},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        metric(out, rows[i].name, rows[i].kind, rows[i].help, rows[i].value);
+}
+
+const struct rk_engine rk_engine_redis = {
+    .name = "redis",
+    .open = open_engine,
+    .close = close_engine,
+    .call = call,
+    .drop = drop,
+    .status = status,
+    .print_metrics = print_metrics,
+};
