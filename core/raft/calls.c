@@ -100,17 +100,18 @@ void rk_raft_forbid_votes(struct rk_raft *raft)
         rk_raft_become_follower(raft, raft->term, RK_RAFT_NONE);
 }
 
-enum rk_status rk_raft_report_unreachable(struct rk_raft *raft, uint64_t id)
+/* Reports only move the progress, which takes no memory: nothing would repeat them. */
+void rk_raft_report_unreachable(struct rk_raft *raft, uint64_t id)
 {
-    return step_own(raft,
-                    (struct rk_raft_message){.type = RK_RAFT_MSG_UNREACHABLE, .from = id});
+    (void)rk_raft_step_local(
+        raft, &(struct rk_raft_message){.type = RK_RAFT_MSG_UNREACHABLE, .from = id});
 }
 
-enum rk_status rk_raft_report_snapshot(struct rk_raft *raft, uint64_t id, bool is_done)
+void rk_raft_report_snapshot(struct rk_raft *raft, uint64_t id, bool is_done)
 {
-    return step_own(raft, (struct rk_raft_message){.type = RK_RAFT_MSG_SNAP_STATUS,
-                                                   .from = id,
-                                                   .reject = !is_done});
+    (void)rk_raft_step_local(
+        raft, &(struct rk_raft_message){
+                  .type = RK_RAFT_MSG_SNAP_STATUS, .from = id, .reject = !is_done});
 }
 
 uint64_t rk_raft_term(const struct rk_raft *raft)

@@ -336,6 +336,7 @@ static enum rk_status step_storage(struct rk_raft *raft,
         rk_raft_append_done(raft, &done);
     } else if (message->entry_count > 0) {
         rk_raft_apply_done(raft, message->entries[message->entry_count - 1].index);
+        rk_raft_leave_joint(raft);
     }
     return RK_OK;
 }

@@ -376,9 +376,9 @@ void rk_raft_leader_lost_evidence(struct rk_raft *raft);
  * campaigns, as with options.must_not_vote. A leader leads on until it has handed over. */
 void rk_raft_forbid_votes(struct rk_raft *raft);
 /* The last message to that peer probably got lost. */
-enum rk_status rk_raft_report_unreachable(struct rk_raft *raft, uint64_t id);
+void rk_raft_report_unreachable(struct rk_raft *raft, uint64_t id);
 /* How sending the snapshot to that peer ended. */
-enum rk_status rk_raft_report_snapshot(struct rk_raft *raft, uint64_t id, bool is_done);
+void rk_raft_report_snapshot(struct rk_raft *raft, uint64_t id, bool is_done);
 
 bool rk_raft_has_ready(const struct rk_raft *raft);
 /* Takes the effects since the last ready. RK_ENOMEM or an error of the store: nothing was
@@ -390,7 +390,7 @@ RK_MUST_CHECK enum rk_status rk_raft_ready(struct rk_raft *raft, struct rk_raft_
  * meanwhile are not marked durable (rule 7). */
 enum rk_status rk_raft_persisted(struct rk_raft *raft, uint64_t number);
 /* The state machine is at index, which was handed out in `committed` or as a snapshot. */
-enum rk_status rk_raft_applied(struct rk_raft *raft, uint64_t index);
+void rk_raft_applied(struct rk_raft *raft, uint64_t index);
 
 uint64_t rk_raft_term(const struct rk_raft *raft);
 uint64_t rk_raft_leader(const struct rk_raft *raft); /* 0: unknown */

@@ -250,7 +250,6 @@ void rk_raft_applied_to(struct rk_raft *raft, uint64_t index, uint64_t bytes)
 {
     if (index < raft->log.applied) index = raft->log.applied;
     rk_raft_log_applied(&raft->log, index, bytes);
-    rk_raft_leave_joint(raft);
 }
 
 void rk_raft_apply_done(struct rk_raft *raft, uint64_t index)
@@ -268,13 +267,12 @@ void rk_raft_apply_done(struct rk_raft *raft, uint64_t index)
         payload < raft->uncommitted_bytes ? payload : raft->uncommitted_bytes;
 }
 
-enum rk_status rk_raft_applied(struct rk_raft *raft, uint64_t index)
+void rk_raft_applied(struct rk_raft *raft, uint64_t index)
 {
-    enum rk_status status = rk_raft_prepare(raft);
-    if (status != RK_OK) return status;
     RK_ASSERT(index <= raft->log.applying);
     rk_raft_apply_done(raft, index);
-    return RK_OK;
+    /* Without memory it is tried again with the next heartbeat. */
+    if (rk_raft_prepare(raft) == RK_OK) rk_raft_leave_joint(raft);
 }
 
 void rk_raft_append_done(struct rk_raft *raft, const struct rk_raft_pending *done)

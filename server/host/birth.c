@@ -468,11 +468,10 @@ void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
         machine_version < UINT32_MAX ? (uint32_t)machine_version : UINT32_MAX;
 }
 
-void rk_host_birth_propose(struct rk_group *group)
+static void birth_propose(struct rk_group *group)
 {
     struct rk_host *host = group->host;
     struct rk_request request;
-    if (rk_machine_history(group->machine) != 0) return;
     memset(&request, 0, sizeof(request));
     request.op = RK_OP_BIRTH;
     request.history = host->history;
@@ -486,8 +485,13 @@ void rk_host_birth_propose(struct rk_group *group)
     }
     rk_buf_reset(&host->scratch);
     rk_request_encode(&host->scratch, &request);
-    rk_group_own(group, rk_buf_slice(&host->scratch));
-    if (group->id != 0) return;
+    rk_group_own(group, &host->scratch);
+}
+
+static void first_table_propose(struct rk_group *group)
+{
+    struct rk_host *host = group->host;
+    struct rk_request request;
     memset(&request, 0, sizeof(request));
     request.op = RK_OP_MEMBERS;
     request.value.bytes = rk_buf_slice(&host->table);
@@ -495,5 +499,13 @@ void rk_host_birth_propose(struct rk_group *group)
     RK_SET(&request, VALUE);
     rk_buf_reset(&host->scratch);
     rk_request_encode(&host->scratch, &request);
-    rk_group_own(group, rk_buf_slice(&host->scratch));
+    rk_group_own(group, &host->scratch);
+}
+
+void rk_host_birth_propose(struct rk_group *group)
+{
+    if (!group->is_serving) return;
+    if (rk_machine_history(group->machine) == 0) birth_propose(group);
+    if (group->id == 0 && rk_machine_members(group->machine).size == 0)
+        first_table_propose(group);
 }

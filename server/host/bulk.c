@@ -400,7 +400,9 @@ static void gather_finish(struct rk_gather *gather)
     enum rk_status status = whole_init(gather, &host->replies, &whole);
     for (uint32_t i = 0; i < gather->part_count && status == RK_OK; i++) {
         struct rk_gather_part *part = &gather->parts[i];
-        status = rk_reply_decode(&reply, rk_buf_slice(&part->reply), &host->replies);
+        status = rk_buf_check(&part->reply);
+        if (status == RK_OK)
+            status = rk_reply_decode(&reply, rk_buf_slice(&part->reply), &host->replies);
         if (status != RK_OK) break;
         if (reply.status != RK_OK) {
             has_failed = true;
@@ -411,8 +413,10 @@ static void gather_finish(struct rk_gather *gather)
         }
     }
     if (status != RK_OK) {
+        /* All parts were answered: of writes nobody will know what was done. */
         rk_host_reply_init(&whole, (enum rk_op)call->op);
         whole.status = status;
+        if (rk_op_info(whole.op)->is_write) whole.outcome = RK_OUTCOME_UNKNOWN;
     } else if (has_failed) {
         error_take(&whole, &failure, has_done);
     } else if (whole.listed_count > 0) {

@@ -35,11 +35,12 @@ struct rk_buf *rk_host_section(struct rk_host *host, struct rk_member *member,
                                enum rk_host_link link, enum rk_section kind)
 {
     struct rk_member_link *at = &member->links[link];
-    RK_ASSERT(at->section_at == 0 && member != host->self);
+    RK_ASSERT(!at->has_section && member != host->self);
     if (at->out.size == 0) header_write(host, member, &at->out);
     rk_buf_u16(&at->out, (uint16_t)kind);
     rk_buf_u32(&at->out, 0);
-    at->section_at = at->out.size;
+    at->section_at = at->out.size; /* of no meaning without memory */
+    at->has_section = true;
     return &at->out;
 }
 
@@ -47,7 +48,7 @@ void rk_host_section_end(struct rk_host *host, struct rk_member *member,
                          enum rk_host_link link)
 {
     struct rk_member_link *at = &member->links[link];
-    RK_ASSERT(at->section_at != 0);
+    RK_ASSERT(at->has_section);
     if (at->out.is_failed) {
         /* Out of memory: the frame is lost, as a network may lose it. */
         rk_buf_reset(&at->out);
@@ -55,7 +56,7 @@ void rk_host_section_end(struct rk_host *host, struct rk_member *member,
         rk_put_u32(at->out.data + at->section_at - 4,
                    (uint32_t)(at->out.size - at->section_at));
     }
-    at->section_at = 0;
+    at->has_section = false;
     if (at->out.size >= RK_HOST_FRAME_SEND) link_send(host, member, (int)link);
 }
 

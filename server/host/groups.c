@@ -285,7 +285,7 @@ static void send(struct rk_group *group, const struct rk_raft_message *message)
     struct rk_host *host = group->host;
     struct rk_member *to = rk_host_member_by_number(host, message->to);
     if (to == NULL && message->type == RK_RAFT_MSG_SNAP)
-        (void)rk_raft_report_snapshot(group->raft, message->to, false);
+        rk_raft_report_snapshot(group->raft, message->to, false);
     if (to == NULL || to == host->self) return;
     if (message->type == RK_RAFT_MSG_SNAP) {
         rk_group_snapshot_send(group, message);
@@ -358,10 +358,7 @@ static bool apply(struct rk_group *group, const struct rk_raft_ready *ready)
     }
     rk_group_clock_applied(group);
     const struct rk_raft_entry *last = &ready->committed[ready->committed_count - 1];
-    enum rk_status status = rk_raft_applied(group->raft, last->index);
-    if (status != RK_OK && status != RK_ENOMEM)
-        rk_host_fatal(group->host, status, "group %u: raft refuses what was applied",
-                      group->id);
+    rk_raft_applied(group->raft, last->index);
     return !group->host->is_dead;
 }
 
@@ -484,12 +481,15 @@ void rk_group_receive(struct rk_group *group, struct rk_member *from, struct rk_
 
 /* --- proposals ----------------------------------------------------------------------- */
 
-void rk_group_own(struct rk_group *group, struct rk_slice request)
+void rk_group_own(struct rk_group *group, const struct rk_buf *request)
 {
-    rk_buf_blob(&group->own, request);
-    if (group->own.is_failed) {
-        /* Lost like a message: timers and recency come again with the next leader. */
-        rk_buf_reset(&group->own);
+    size_t before = group->own.size;
+    if (!request->is_failed) rk_buf_blob(&group->own, rk_buf_slice(request));
+    if (request->is_failed || group->own.is_failed) {
+        /* Half a request would be an entry that no node can apply. All of them are proposed
+         * again after a while. */
+        group->own.size = before;
+        group->own.is_failed = false;
         rk_host_log(group->host, RK_LOG_WARN, "group %u: out of memory for own entries",
                     group->id);
     }
@@ -566,14 +566,14 @@ void rk_group_timers(struct rk_group *group)
             rk_buf_reset(&host->scratch);
             if (rk_machine_due(group->machine, now, RK_HOST_DUE_MAX, &host->scratch) == 0)
                 break;
-            rk_group_own(group, rk_buf_slice(&host->scratch));
+            rk_group_own(group, &host->scratch);
         }
     }
     if (rk_host_now(host) - group->touched_ms >= RK_HOST_TOUCH_MS) {
         group->touched_ms = rk_host_now(host);
         rk_buf_reset(&host->scratch);
         if (rk_machine_touch_take(group->machine, &host->scratch))
-            rk_group_own(group, rk_buf_slice(&host->scratch));
+            rk_group_own(group, &host->scratch);
     }
 }
 

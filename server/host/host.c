@@ -175,7 +175,8 @@ enum rk_status rk_host_open(struct rk_host **out, const struct rk_host_options *
     if (status == RK_OK) status = rk_host_calls_init(host);
     if (status == RK_OK) {
         status = rk_host_members_of_options(host, options);
-        if (status != RK_OK) fail(error, status, "peers: a bad list, or without this node");
+        if (status != RK_OK && status != RK_ENOMEM)
+            fail(error, status, "peers: a bad list, or without this node");
     }
     if (status == RK_OK) status = folders_make(host, options->data, error);
     if (status == RK_OK) {
@@ -184,7 +185,7 @@ enum rk_status rk_host_open(struct rk_host **out, const struct rk_host_options *
     }
     if (status != RK_OK) {
         rk_host_close(host);
-        return status;
+        return status == RK_ENOMEM ? fail(error, status, "out of memory") : status;
     }
     *out = host;
     return RK_OK;
@@ -242,8 +243,10 @@ static void beat(struct rk_host *host)
         if (member->down_ms != 0 && now - member->down_ms >= RK_HOST_HOME_LOST_MS)
             rk_member_home_lost(host, member);
     }
-    for (uint32_t id = 0; id <= host->group_count; id++)
+    for (uint32_t id = 0; id <= host->group_count; id++) {
+        rk_host_birth_propose(host->groups[id]);
         rk_group_version_check(host->groups[id]);
+    }
     rk_host_ghosts_check(host);
     rk_group_homes_check(host->groups[0]);
     rk_host_balance(host);
@@ -335,7 +338,7 @@ void rk_host_link_down(struct rk_host *host, const char *name, enum rk_host_link
     bool was_up = member->links[link].is_up;
     member->links[link].is_up = false;
     rk_buf_reset(&member->links[link].out);
-    member->links[link].section_at = 0;
+    member->links[link].has_section = false;
     /* It may come back as another program. */
     if (link == RK_LINK_CONTROL) member->machine_version = 0;
     for (uint32_t id = 0; host->is_running && id <= host->group_count; id++) {
@@ -343,7 +346,7 @@ void rk_host_link_down(struct rk_host *host, const char *name, enum rk_host_link
         if (is_refused && rk_raft_leader(group->raft) == member->number)
             rk_raft_leader_lost_evidence(group->raft);
         if (was_up && rk_group_is_leader(group) && link == RK_LINK_BULK)
-            (void)rk_raft_report_unreachable(group->raft, member->number);
+            rk_raft_report_unreachable(group->raft, member->number);
     }
     if (link == RK_LINK_BULK && was_up) {
         member->down_ms = rk_host_now(host);

@@ -79,7 +79,8 @@ struct rk_cluster_id {
 
 struct rk_member_link {
     struct rk_buf out; /* the frame being made */
-    size_t section_at; /* of the open section; 0: none */
+    size_t section_at; /* of the open section */
+    bool has_section;
     bool is_up;
 };
 
@@ -454,7 +455,8 @@ void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
 /* A group's first membership: the voters at the birth of the cluster. It stands in no log
  * entry, so every node that joins learns it from the member table. */
 void rk_host_first_conf(const struct rk_host *host, struct rk_raft_conf_state *out);
-/* Makes a fresh cluster's first entries if this group has none yet. */
+/* Makes a fresh cluster's first entries if this group has none yet: when it begins to
+ * serve, and each second until they are applied. */
 void rk_host_birth_propose(struct rk_group *group);
 
 /* members.c */
@@ -498,7 +500,7 @@ void rk_group_receive(struct rk_group *group, struct rk_member *from,
 bool rk_group_is_leader(const struct rk_group *group);
 struct rk_member *rk_group_leader(const struct rk_group *group); /* NULL: none or unknown */
 /* A leader's own request, to be proposed with the next ones. */
-void rk_group_own(struct rk_group *group, struct rk_slice request);
+void rk_group_own(struct rk_group *group, const struct rk_buf *request);
 void rk_group_own_encode(struct rk_group *group); /* into the next proposals */
 void rk_group_timers(struct rk_group *group);
 /* Members of the group heard within an election timeout are a majority. */

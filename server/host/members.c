@@ -109,19 +109,22 @@ static uint32_t free_place(const struct rk_host *host)
     return at;
 }
 
-/* Finds or adds; members stay sorted by name. NULL: bad name, too many, or no memory. */
-static struct rk_member *member_make(struct rk_host *host, struct rk_slice name)
+/* Finds or adds; members stay sorted by name. RK_EINVAL: a bad name. RK_ELIMIT: too many.
+ */
+static enum rk_status member_make(struct rk_member **out, struct rk_host *host,
+                                  struct rk_slice name)
 {
     struct rk_member *member = rk_host_member_by_name(host, name);
-    if (member != NULL) return member;
-    if (name.size == 0) return NULL;
+    *out = member;
+    if (member != NULL) return RK_OK;
+    if (name.size == 0) return RK_EINVAL;
     if (host->member_count == RK_HOST_PEERS_MAX && (host->number == 0 || !evict_one(host)))
-        return NULL;
+        return RK_ELIMIT;
     member = rk_calloc(1, sizeof(*member));
-    if (member == NULL) return NULL;
+    if (member == NULL) return RK_ENOMEM;
     if (!rk_host_text_take(member->name, sizeof(member->name), name)) {
         rk_free(member);
-        return NULL;
+        return RK_EINVAL;
     }
     rk_list_init(&member->forwarded);
     rk_list_init(&member->taken);
@@ -133,7 +136,8 @@ static struct rk_member *member_make(struct rk_host *host, struct rk_slice name)
         host->members[at] = host->members[at - 1];
     host->members[at] = member;
     host->members_version++;
-    return member;
+    *out = member;
+    return RK_OK;
 }
 
 bool rk_member_addresses_take(struct rk_member *member, struct rk_slice peer,
@@ -147,17 +151,19 @@ bool rk_member_addresses_take(struct rk_member *member, struct rk_slice peer,
 enum rk_status rk_host_members_of_options(struct rk_host *host,
                                           const struct rk_host_options *options)
 {
+    enum rk_status status;
     for (uint32_t i = 0; i < options->peer_count; i++) {
         const struct rk_host_peer *peer = &options->peers[i];
-        struct rk_member *member = member_make(host, text_of(peer->name));
-        if (member == NULL ||
-            !rk_member_addresses_take(member, text_of(peer->peer), text_of(peer->http),
+        struct rk_member *member;
+        status = member_make(&member, host, text_of(peer->name));
+        if (status != RK_OK) return status == RK_ENOMEM ? status : RK_EINVAL;
+        if (!rk_member_addresses_take(member, text_of(peer->peer), text_of(peer->http),
                                       text_of(peer->rpc)))
             return RK_EINVAL;
     }
-    host->self = member_make(host, rk_slice_of_string(host->name));
-    if (host->self == NULL ||
-        !rk_member_addresses_take(host->self, text_of(options->self.peer),
+    status = member_make(&host->self, host, rk_slice_of_string(host->name));
+    if (status != RK_OK) return status == RK_ENOMEM ? status : RK_EINVAL;
+    if (!rk_member_addresses_take(host->self, text_of(options->self.peer),
                                   text_of(options->self.http), text_of(options->self.rpc)))
         return RK_EINVAL;
     return RK_OK;
@@ -181,8 +187,9 @@ static enum rk_status row_take(struct rk_host *host, struct rk_member_table *tab
     if (is_own && row->number != host->number) return RK_OK;
     if (row->wish == RK_MEMBER_LEAVING && rk_member_table_find(table, row->name) != NULL)
         return RK_OK; /* replaced: the name belongs to another number now */
-    struct rk_member *member = member_make(host, row->name);
-    if (member == NULL) return RK_ENOMEM;
+    struct rk_member *member;
+    enum rk_status status = member_make(&member, host, row->name);
+    if (status != RK_OK) return status;
     renumber(host, member, row->number);
     member->disk = row->disk;
     member->wish = row->wish;

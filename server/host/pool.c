@@ -136,6 +136,8 @@ enum rk_status rk_call_new(struct rk_call **out, struct rk_group *group,
     host->call_count++;
     rk_request_encode(&call->request, request);
     enum rk_status status = rk_buf_check(&call->request);
+    /* A call without its deadline would never be answered. */
+    if (status == RK_OK) status = rk_heap_reserve(&host->timers, host->call_count);
     if (status == RK_OK && call->is_write) {
         if (request->client.size != 0) {
             id_set(call, request->client, request->seq);
@@ -242,6 +244,8 @@ void rk_call_wake_at(struct rk_call *call, uint64_t boot_ms)
     call->wake_ms = boot_ms;
     if (rk_heap_has(&call->timer))
         rk_heap_update(&host->timers, &call->timer);
-    else if (rk_heap_push(&host->timers, &call->timer) != RK_OK)
-        rk_host_log(host, RK_LOG_WARN, "out of memory: a call without its deadline");
+    else {
+        enum rk_status status = rk_heap_push(&host->timers, &call->timer);
+        RK_ASSERT(status == RK_OK); /* rk_call_new made room */
+    }
 }

@@ -119,7 +119,9 @@ void rk_call_keepalive(struct rk_call *call)
         rk_call_route(call);
         call->retry_ms = rk_host_now(host) + host->tick_ms;
     } else if (status != RK_OK) {
-        rk_call_fail(call, status, "the session has expired or was never opened");
+        rk_call_fail(call, status, "%s",
+                     status == RK_ESESSION ? "the session has expired or was never opened"
+                                           : "request can not be read again");
     } else {
         rk_host_reply_init(&reply, RK_OP_SESSION_KEEPALIVE);
         reply.ok = true;

@@ -257,8 +257,7 @@ static void table_propose(struct rk_host *host, const struct rk_member_table *ta
     RK_SET(&request, VALUE);
     rk_buf_reset(&host->scratch);
     rk_request_encode(&host->scratch, &request);
-    if (!value.is_failed && !host->scratch.is_failed)
-        rk_group_own(host->groups[0], rk_buf_slice(&host->scratch));
+    if (!value.is_failed) rk_group_own(host->groups[0], &host->scratch);
     rk_buf_fini(&value);
     host->proposed_version = table->version;
     host->proposed_ms = rk_host_now(host);

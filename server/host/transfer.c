@@ -19,7 +19,7 @@ static void send_end(struct rk_group *group, struct rk_member *to, bool is_done)
     rk_buf_fini(&send->message);
     memset(send, 0, sizeof(*send));
     if (is_done) group->host->metrics.snapshots_sent++;
-    (void)rk_raft_report_snapshot(group->raft, to->number, is_done);
+    rk_raft_report_snapshot(group->raft, to->number, is_done);
 }
 
 void rk_group_send_close(struct rk_group *group, struct rk_member *to)
@@ -47,7 +47,7 @@ void rk_group_snapshot_send(struct rk_group *group, const struct rk_raft_message
         memset(send, 0, sizeof(*send));
         rk_host_log(host, RK_LOG_WARN, "group %u: no snapshot for %s: %s", group->id,
                     to->name, why.message);
-        (void)rk_raft_report_snapshot(group->raft, to->number, false);
+        rk_raft_report_snapshot(group->raft, to->number, false);
         rk_group_suspect(group);
         return;
     }

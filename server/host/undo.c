@@ -88,6 +88,10 @@ void rk_call_undo(struct rk_call *call, const struct rk_reply *reply)
         rk_request_decode(&request, rk_buf_slice(&call->request), &arena);
     if (status == RK_OK && is_grant) give_back(call, &request, reply->fence);
     if (status == RK_OK && is_delivery) hand_back(call, &request, reply);
+    if (status != RK_OK)
+        rk_host_log(call->group->host, RK_LOG_WARN,
+                    "group %u: what a left call got stays: %s", call->group->id,
+                    rk_status_text(status));
     rk_arena_fini(&arena);
 }
 

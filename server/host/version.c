@@ -46,7 +46,7 @@ void rk_group_version_check(struct rk_group *group)
     RK_SET(&request, NUMBER);
     rk_buf_reset(&host->scratch);
     rk_request_encode(&host->scratch, &request);
-    rk_group_own(group, rk_buf_slice(&host->scratch));
+    rk_group_own(group, &host->scratch);
 }
 
 void rk_group_entry_fatal(struct rk_group *group, const struct rk_raft_entry *entry,

@@ -67,7 +67,8 @@ static void asked(struct sim_node *node, uint32_t id, const struct rk_raft_messa
 {
     bool is_pre = message->type == RK_RAFT_MSG_PRE_VOTE;
     struct sim_asked *asked =
-        &node->views[id].asked[is_pre][message->from % SIM_NUMBERS_MAX];
+        &node->views[id].asked[is_pre][message->from % SIM_NUMBERS_MAX]
+                              [message->term % SIM_TERMS_KEPT];
     if (asked->term != message->term || asked->number != message->from)
         *asked = (struct sim_asked){.term = message->term, .number = message->from};
     if (!is_muddled && message->campaign != RK_RAFT_CAMPAIGN_TRANSFER &&
@@ -118,7 +119,8 @@ void sim_ballots_granted(struct sim_node *node, uint32_t id,
 {
     bool is_pre = message->type == RK_RAFT_MSG_PRE_VOTE_RESP;
     const struct sim_asked *asked =
-        &node->views[id].asked[is_pre][message->to % SIM_NUMBERS_MAX];
+        &node->views[id]
+             .asked[is_pre][message->to % SIM_NUMBERS_MAX][message->term % SIM_TERMS_KEPT];
     if (asked->number == message->to && asked->term == message->term &&
         asked->must_refuse && !asked->may_grant)
         sim_fail(node->sim,

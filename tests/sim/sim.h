@@ -25,6 +25,7 @@ enum {
     SIM_GROUPS_MAX = 4, /* group 0 included */
     SIM_CLIENTS_MAX = 12,
     SIM_NUMBERS_MAX = 64,  /* that the cluster ever gives to its nodes */
+    SIM_TERMS_KEPT = 8,    /* of what a candidate asked for */
     SIM_TABLES_MAX = 1024, /* versions of the member table */
     SIM_ROWS_MAX = 16,
     SIM_ATTEMPTS_MAX = 8, /* calls under way for one operation */
@@ -87,7 +88,8 @@ struct sim_group_view { /* of one node */
     uint64_t voted_term, voted_for;            /* as said on the wire */
     uint64_t heard_ms, heard_from, heard_term; /* from its leader, by its own clock */
     bool has_evidence;                         /* that this leader is gone */
-    struct sim_asked asked[2][SIM_NUMBERS_MAX];
+    /* By number and term: an answer leaves when it is durable, after later requests. */
+    struct sim_asked asked[2][SIM_NUMBERS_MAX][SIM_TERMS_KEPT];
     /* As the leader of change_term: entries up to change_seen were looked at, the last one
      * that changes the membership is change_index. */
     uint64_t change_term, change_seen, change_index;

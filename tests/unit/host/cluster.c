@@ -1,5 +1,7 @@
 #include "cluster.h"
 
+#include "base/alloc.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -7,10 +9,42 @@
 
 #include <cmocka.h>
 
-static void on_send(void *context, const char *name, enum rk_host_link link,
-                    struct rk_slice frame)
+void cluster_starve(struct cluster *cluster, uint32_t node, uint64_t after, uint64_t fails)
 {
-    struct node *node = context;
+    assert_false(cluster->starving.is_inside);
+    cluster->starving =
+        (struct starving){.node = node, .left = after, .fails = fails, .is_counting = true};
+}
+
+/* Around each call into a host, and the other way round where it calls back. */
+static void enter(struct node *node)
+{
+    struct starving *starving = &node->cluster->starving;
+    if (!starving->is_counting || node != &node->cluster->nodes[starving->node]) return;
+    assert_false(starving->is_inside);
+    starving->is_inside = true;
+    (void)rk_alloc_take_count();
+    if (starving->fails > 0) rk_alloc_fail((int64_t)starving->left, starving->fails > 1);
+}
+
+static bool leave(struct node *node)
+{
+    struct starving *starving = &node->cluster->starving;
+    if (!starving->is_inside || node != &node->cluster->nodes[starving->node]) return false;
+    uint64_t made = rk_alloc_take_count();
+    rk_alloc_fail(-1, 0);
+    starving->is_inside = false;
+    starving->made += made;
+    uint64_t failed = made > starving->left ? made - starving->left : 0;
+    if (starving->fails == 1 && failed > 1) failed = 1;
+    starving->fails -= failed < starving->fails ? failed : starving->fails;
+    starving->left -= made < starving->left ? made : starving->left;
+    return true;
+}
+
+static void send(struct node *node, const char *name, enum rk_host_link link,
+                 struct rk_slice frame)
+{
     struct cluster *cluster = node->cluster;
     uint32_t from = (uint32_t)(node - cluster->nodes);
     for (uint32_t to = 0; to < cluster->count; to++) {
@@ -31,6 +65,15 @@ static void on_send(void *context, const char *name, enum rk_host_link link,
     /* For a node that is wished for and was never started: lost. */
 }
 
+static void on_send(void *context, const char *name, enum rk_host_link link,
+                    struct rk_slice frame)
+{
+    struct node *node = context;
+    bool was_inside = leave(node);
+    send(node, name, link, frame);
+    if (was_inside) enter(node);
+}
+
 static void on_write(void *context, struct rk_wal *wal, struct rk_wal_batch *batch)
 {
     struct node *node = context;
@@ -44,11 +87,13 @@ static void on_reply(void *context, uint64_t call, const struct rk_reply *reply)
 {
     struct node *node = context;
     struct answer *answer = &node->cluster->answers[call];
+    bool was_inside = leave(node);
     answer->is_given = true;
     answer->count++;
     answer->positions = reply->position_count;
     rk_buf_reset(&answer->bytes);
     rk_reply_encode(&answer->bytes, reply);
+    if (was_inside) enter(node);
 }
 
 static void on_log(void *context, enum rk_log_level level, const char *text)
@@ -149,6 +194,7 @@ static void links_set(struct cluster *cluster, uint32_t a, uint32_t b, bool is_u
 {
     struct rk_host *host = cluster->nodes[a].host;
     if (host == NULL || a == b) return;
+    enter(&cluster->nodes[a]);
     for (int link = 0; link < RK_LINK_COUNT; link++) {
         if (is_up)
             rk_host_link_up(host, cluster->nodes[b].name, (enum rk_host_link)link);
@@ -156,6 +202,7 @@ static void links_set(struct cluster *cluster, uint32_t a, uint32_t b, bool is_u
             rk_host_link_down(host, cluster->nodes[b].name, (enum rk_host_link)link,
                               is_refused);
     }
+    (void)leave(&cluster->nodes[a]);
 }
 
 enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *error)
@@ -179,12 +226,16 @@ enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *err
     };
     assert_null(node->host);
     node->members_seen = 0;
+    enter(node);
     enum rk_status status = rk_host_open(&node->host, &node->options, &io, error);
+    (void)leave(node);
     if (status != RK_OK) {
         node->host = NULL;
         return status;
     }
+    enter(node);
     rk_host_tick(node->host, time_of(node));
+    (void)leave(node);
     for (uint32_t i = 0; i < cluster->count; i++) {
         if (cluster->nodes[i].host == NULL || cluster->cut[at][i]) continue;
         links_set(cluster, at, i, true, false);
@@ -237,12 +288,14 @@ static void disk_run(struct node *node)
     if (node->batch == NULL || node->cluster->now_ms < node->batch_done_ms) return;
     struct rk_wal_batch *batch = node->batch;
     node->batch = NULL;
+    enter(node);
     enum rk_status status = rk_wal_write(node->wal, batch, &why);
     if (status != RK_OK && getenv("HOST_LOG") != NULL)
         printf("%s: %s\n", node->name, why.message);
     rk_host_written(node->host, status);
-    if (status == RK_OK)
-        assert_int_equal(rk_wal_tend(node->wal, false, &has_more, &why), RK_OK);
+    if (status == RK_OK) status = rk_wal_tend(node->wal, false, &has_more, &why);
+    (void)leave(node);
+    if (status != RK_OK && node->fatal[0] == '\0') on_fatal(node, status, why.message);
 }
 
 /* A node connects with those whom it came to know. */
@@ -265,15 +318,20 @@ void cluster_step(struct cluster *cluster)
     cluster->first = NULL;
     cluster->last = &cluster->first;
     for (uint32_t i = 0; i < cluster->count; i++)
-        if (cluster->nodes[i].host != NULL)
+        if (cluster->nodes[i].host != NULL) {
+            enter(&cluster->nodes[i]);
             rk_host_tick(cluster->nodes[i].host, time_of(&cluster->nodes[i]));
+            (void)leave(&cluster->nodes[i]);
+        }
     while (packets != NULL) {
         struct packet *packet = packets;
         packets = packet->next;
-        struct rk_host *host = cluster->nodes[packet->to].host;
-        if (host != NULL && !cluster->cut[packet->from][packet->to])
-            rk_host_receive(host, cluster->nodes[packet->from].name, packet->link,
+        struct node *to = &cluster->nodes[packet->to];
+        enter(to);
+        if (to->host != NULL && !cluster->cut[packet->from][packet->to])
+            rk_host_receive(to->host, cluster->nodes[packet->from].name, packet->link,
                             rk_buf_slice(&packet->bytes));
+        (void)leave(to);
         rk_buf_fini(&packet->bytes);
         free(packet);
     }
@@ -281,7 +339,9 @@ void cluster_step(struct cluster *cluster)
         struct node *node = &cluster->nodes[i];
         if (node->host == NULL) continue;
         disk_run(node);
+        enter(node);
         rk_host_flush(node->host);
+        (void)leave(node);
         connect_new(cluster, i);
     }
 }
@@ -368,7 +428,9 @@ uint64_t cluster_send(struct cluster *cluster, uint32_t node,
 {
     uint64_t call = ++cluster->calls;
     assert_true(call < CLUSTER_CALLS_MAX);
+    enter(&cluster->nodes[node]);
     rk_host_call(cluster->nodes[node].host, call, request);
+    (void)leave(&cluster->nodes[node]);
     return call;
 }
 
@@ -380,7 +442,9 @@ uint64_t cluster_call(struct cluster *cluster, uint32_t node, enum rk_op op,
 
 void cluster_drop(struct cluster *cluster, uint32_t node, uint64_t call)
 {
+    enter(&cluster->nodes[node]);
     rk_host_drop(cluster->nodes[node].host, call);
+    (void)leave(&cluster->nodes[node]);
 }
 
 bool cluster_has_answer(const struct cluster *cluster, uint64_t call)

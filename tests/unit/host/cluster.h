@@ -46,6 +46,16 @@ struct answer {
     struct rk_buf bytes;
 };
 
+/* Allocations that fail: those that one node's host makes, not those of the test. */
+struct starving {
+    uint32_t node;
+    uint64_t left;  /* allocations before the first one that fails */
+    uint64_t fails; /* how many fail from there on; 0: none, they are counted */
+    uint64_t made;
+    bool is_counting;
+    bool is_inside;
+};
+
 struct cluster {
     struct node nodes[CLUSTER_NODES_MAX];
     uint32_t count;
@@ -60,6 +70,7 @@ struct cluster {
     void (*spoil)(struct cluster *cluster, struct packet *packet); /* or NULL */
     struct rk_random random;
     uint64_t spoiled;
+    struct starving starving;
     struct rk_arena arena; /* of requests and replies handed out */
     struct rk_host_peer peers[CLUSTER_NODES_MAX];
     uint64_t packets, bytes;
@@ -86,6 +97,9 @@ void cluster_cut(struct cluster *cluster, uint32_t a, uint32_t b, bool is_cut);
 void cluster_run(struct cluster *cluster, uint64_t ms);
 /* One turn of every node; time passes by one millisecond. */
 void cluster_step(struct cluster *cluster);
+/* From now on: after `after` further allocations of the node's host, `fails` fail. What its
+ * disk allocates counts, too. */
+void cluster_starve(struct cluster *cluster, uint32_t node, uint64_t after, uint64_t fails);
 /* Runs until every group has a serving leader known to all running nodes; fails after
  * max_ms. Returns how long it took. */
 uint64_t cluster_settle(struct cluster *cluster, uint64_t max_ms);

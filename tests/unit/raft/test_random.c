@@ -108,8 +108,8 @@ static void disturb(struct node *node)
     case 4: memset(cluster.is_cut, 0, sizeof(cluster.is_cut)); break;
     case 5: (void)rk_raft_forget_leader(node->raft); break;
     case 6: rk_raft_leader_lost_evidence(node->raft); break;
-    case 7: (void)rk_raft_report_unreachable(node->raft, 1 + below(NODES)); break;
-    case 8: (void)rk_raft_report_snapshot(node->raft, 1 + below(NODES), chance(50)); break;
+    case 7: rk_raft_report_unreachable(node->raft, 1 + below(NODES)); break;
+    case 8: rk_raft_report_snapshot(node->raft, 1 + below(NODES), chance(50)); break;
     }
 }
 
