@@ -189,6 +189,8 @@ void rk_host_status(struct rk_host *host, struct rk_host_status *out);
 uint64_t rk_host_members_version(const struct rk_host *host);
 /* The group that serves a slot (0 to 4095); 0 before birth. */
 uint32_t rk_host_group_of(const struct rk_host *host, uint32_t slot);
+/* Whether this node leads it, as far as it knows. */
+bool rk_host_leads(const struct rk_host *host, uint32_t group);
 /* The history of the cluster; 0 before birth. */
 uint64_t rk_host_history(const struct rk_host *host);
 /* State hash of a group at its applied index. O(n). */

@@ -142,6 +142,12 @@ uint32_t rk_host_group_of(const struct rk_host *host, uint32_t slot)
     return slot < RK_SLOT_COUNT ? host->slots.group[slot] : 0;
 }
 
+bool rk_host_leads(const struct rk_host *host, uint32_t group)
+{
+    return host->is_running && group <= host->group_count &&
+           host->groups[group]->is_serving;
+}
+
 uint64_t rk_host_history(const struct rk_host *host)
 {
     return host->is_running ? rk_machine_history(host->groups[0]->machine) : 0;

@@ -323,6 +323,7 @@ enum rk_status rk_store_new(struct rk_store **out, const struct rk_store_options
     store->redis = options->redis;
     store->prefix = options->prefix;
     store->prefix_size = strlen(options->prefix);
+    store->wait = options->wait;
     store->io = options->io;
     rk_map_init(&store->calls);
     rk_list_init(&store->asks);

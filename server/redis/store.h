@@ -30,9 +30,7 @@ struct rk_store_io {
     /* The id of the cluster that the data belongs to, a text; "" while it is not known:
      * calls wait then. */
     const char *(*cluster)(void *context);
-    /* The group that serves a slot, for positions; and whether this node leads it, and so
-     * looks after the topics there. */
-    uint32_t (*group)(void *context, uint32_t slot);
+    /* Whether this node leads the group of a slot, and so looks after the topics there. */
     bool (*leads)(void *context, uint32_t slot);
 };
 
@@ -41,6 +39,7 @@ struct rk_store_options {
     struct event_base *base; /* borrowed, as redis */
     struct rk_redis *redis;
     const char *prefix; /* of all keys and channels; borrowed */
+    uint32_t wait;      /* replicas that must have a write before it is answered */
     uint64_t seed;      /* of the names under which calls without an id are remembered */
     /* For tests: Lua that sets now_us, the time in microseconds, instead of asking Redis;
      * borrowed. */

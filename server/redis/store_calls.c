@@ -209,10 +209,15 @@ static void heard(void *context, const struct rk_redis_result *result)
     struct rk_ask *call = context;
     call->redis_id = 0;
     rk_arena_reset(&call->store->replies);
-    if (result->status == RK_OK)
-        call->answered(call, result->reply);
-    else
+    if (result->status != RK_OK)
         fail_as(call, result);
+    else if (result->replicas >= 0 && (uint32_t)result->replicas < call->store->wait)
+        rk_ask_fail(call, RK_EUNKNOWN, NULL,
+                    "done, but only %" PRId32 " of %" PRIu32
+                    " replicas have it: a failover may lose it",
+                    result->replicas, call->store->wait);
+    else
+        call->answered(call, result->reply);
 }
 
 /* --- scripts ----------------------------------------------------------------------- */
@@ -247,7 +252,8 @@ static bool ask_begin(struct rk_ask *call, rk_ask_heard *answered, struct rk_red
     *ask = (struct rk_redis_ask){.done = heard,
                                  .context = call,
                                  .deadline_ms = (uint32_t)(call->deadline_ms - now),
-                                 .may_repeat = true};
+                                 .may_repeat = true,
+                                 .wait_replicas = call->is_write ? call->store->wait : 0};
     return true;
 }
 

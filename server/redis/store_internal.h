@@ -94,6 +94,7 @@ struct rk_store {
     struct rk_redis *redis;
     const char *prefix;
     size_t prefix_size;
+    uint32_t wait;
     struct rk_store_io io;
     struct rk_redis_script scripts[RK_SCRIPT_COUNT];
     char *script_texts[RK_SCRIPT_COUNT]; /* owned */

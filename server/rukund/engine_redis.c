@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/slot.h"
 #include "redis/caches.h"
+#include "redis/store.h"
 #include "rukund/worker.h"
 
 #include <stdio.h>
@@ -16,6 +17,7 @@ struct rk_redis_engine {
     struct rk_redis_url url;
     struct rk_redis *redis;
     struct rk_redis_caches *caches;
+    struct rk_store *store; /* of queues */
     char client_name[RK_NODE_NAME_MAX + 8];
     char refusal[512]; /* why calls are refused although Redis answers; "": they are not */
 };
@@ -67,6 +69,7 @@ static void on_server(void *context, const struct rk_redis_server *server)
     struct rk_redis_engine *engine = context;
     check_policy(engine, server);
     if (engine->caches != NULL) rk_redis_caches_reset(engine->caches);
+    if (engine->store != NULL) rk_store_server(engine->store, server);
 }
 
 /* --- the caches ask ------------------------------------------------------------------ */
@@ -81,6 +84,23 @@ static uint32_t group_of(void *context, struct rk_slice key)
 {
     struct rk_redis_engine *engine = context;
     return rk_host_group_of(engine->worker->host, rk_slot_of_name(key));
+}
+
+/* --- the queues ask ------------------------------------------------------------------ */
+
+static const char *cluster_of(void *context)
+{
+    struct rk_redis_engine *engine = context;
+    struct rk_host_status status;
+    rk_host_status(engine->worker->host, &status);
+    return status.cluster;
+}
+
+static bool is_led_here(void *context, uint32_t slot)
+{
+    struct rk_redis_engine *engine = context;
+    const struct rk_host *host = engine->worker->host;
+    return rk_host_leads(host, rk_host_group_of(host, slot));
 }
 
 /* --- the engine ---------------------------------------------------------------------- */
@@ -126,6 +146,8 @@ static void call(struct rk_worker *worker, uint64_t number,
     } else if (is_area(request->op, "cache")) {
         rk_redis_caches_history(engine->caches, rk_host_history(worker->host));
         rk_redis_caches_call(engine->caches, number, request, deadline_of(request));
+    } else if (is_area(request->op, "queue")) {
+        rk_store_call(engine->store, number, request);
     } else {
         refuse(worker, number, request->op, RK_EUNSUPPORTED, NULL,
                "not with the redis engine");
@@ -136,6 +158,7 @@ static void drop(struct rk_worker *worker, uint64_t number)
 {
     rk_worker_touch(worker);
     rk_redis_caches_drop(worker->redis->caches, number);
+    rk_store_drop(worker->redis->store, number);
     rk_host_drop(worker->host, number);
 }
 
@@ -162,6 +185,21 @@ static enum rk_status open_caches(struct rk_redis_engine *engine)
     return rk_redis_caches_new(&engine->caches, &options);
 }
 
+static enum rk_status open_store(struct rk_redis_engine *engine)
+{
+    struct rk_worker *worker = engine->worker;
+    struct rk_store_options options = {
+        .struct_size = sizeof(options),
+        .base = worker->base,
+        .redis = engine->redis,
+        .prefix = engine->url.prefix,
+        .wait = engine->url.wait,
+        .seed = rk_random_next(&worker->random),
+        .io = {engine, on_reply, on_log, cluster_of, is_led_here},
+    };
+    return rk_store_new(&engine->store, &options);
+}
+
 static enum rk_status open_engine(struct rk_worker *worker)
 {
     struct rk_redis_error error = {""};
@@ -184,6 +222,7 @@ static enum rk_status open_engine(struct rk_worker *worker)
     };
     if (status == RK_OK) status = rk_redis_new(&engine->redis, &options, &error);
     if (status == RK_OK) status = open_caches(engine);
+    if (status == RK_OK) status = open_store(engine);
     if (status != RK_OK)
         rk_log_event(&worker->log, RK_LOG_ERROR, "the redis engine can not start",
                      RK_LOG_TEXT("reason", error.text),
@@ -196,6 +235,7 @@ static void close_engine(struct rk_worker *worker)
     struct rk_redis_engine *engine = worker->redis;
     if (engine == NULL) return;
     rk_redis_caches_free(engine->caches);
+    rk_store_free(engine->store);
     rk_redis_free(engine->redis);
     rk_redis_url_fini(&engine->url);
     rk_free(engine);
@@ -215,6 +255,8 @@ static void print_metrics(struct rk_worker *worker, struct rk_buf *out)
     struct rk_redis_caches_stats caches;
     rk_redis_stats(worker->redis->redis, &redis);
     rk_redis_caches_stats(worker->redis->caches, &caches);
+    struct rk_store_stats queues;
+    rk_store_stats(worker->redis->store, &queues);
     const struct {
         const char *name, *kind, *help;
         uint64_t value;
@@ -238,6 +280,14 @@ static void print_metrics(struct rk_worker *worker, struct rk_buf *out)
         {"rukun_redis_failovers_total", "counter",
          "Masters whose place was taken by another server", redis.failovers},
         {"rukun_redis_pending", "gauge", "Commands not yet answered", redis.pending},
+        {"rukun_redis_queue_scripts_total", "counter",
+         "Scripts of topics: calls, looks of consumers who wait, sweeps", queues.scripts},
+        {"rukun_redis_queue_swept_total", "counter",
+         "Topics in which this node moved on what was due", queues.swept},
+        {"rukun_redis_queue_returned_total", "counter",
+         "Deliveries handed back whose clients had gone", queues.returned},
+        {"rukun_redis_queue_parked", "gauge", "Consumers who wait at this node",
+         queues.parked},
         {"rukun_lru_entries", "gauge", "Copies of cache entries at this node",
          caches.lru.entries},
         {"rukun_lru_bytes", "gauge", "Bytes of them", caches.lru.bytes},

@@ -21,6 +21,7 @@ import tempfile
 import time
 
 import msgpack
+from redis_server import ENGINE, RedisServer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("RUKUN_BUILD", ROOT / "build" / "release"))
@@ -292,7 +293,11 @@ class Cluster:
         self.flags = list(flags)
         if "--reserve-bytes" not in self.flags:
             self.flags += ["--reserve-bytes", "1048576"]
-        ports = free_ports(3 * size)
+        ports = free_ports(3 * size + 1)
+        self.redis = None
+        if ENGINE == "redis" and "--engine" not in self.flags:
+            self.redis = RedisServer(self.folder / "redis", ports[-1])
+            self.flags += ["--engine", "redis", "--redis-url", self.redis.url]
         self.nodes = [Node(self, f"n{i + 1}", *ports[3 * i:3 * i + 3]) for i in range(size)]
         self.peers = ",".join(f"{node.name}={node.peer}" for node in self.nodes)
         if start:
@@ -365,6 +370,8 @@ class Cluster:
             if node.is_running:
                 node.process.send_signal(signal.SIGCONT)
             node.kill()
+        if self.redis is not None:
+            self.redis.kill()
         text = self.logs() if crashed else ""
         if self.is_own_folder and not os.environ.get("RUKUN_KEEP"):
             shutil.rmtree(self.folder, ignore_errors=True)

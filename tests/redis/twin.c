@@ -165,13 +165,6 @@ static const char *on_cluster(void *context)
     return "twin";
 }
 
-static uint32_t on_group(void *context, uint32_t slot)
-{
-    (void)context;
-    (void)slot;
-    return 1;
-}
-
 static bool on_leads(void *context, uint32_t slot)
 {
     (void)context;
@@ -206,7 +199,6 @@ static void twin_open(struct bench *bench)
         .io = {.reply = on_reply,
                .log = on_redis_log,
                .cluster = on_cluster,
-               .group = on_group,
                .leads = on_leads},
     };
     RK_ASSERT(rk_store_new(&twin->store, &options) == RK_OK);
