@@ -40,7 +40,15 @@ static void take_info(struct rk_redis_link *link, const struct redisReply *reply
     bool is_loading = false;
     if (!rk_redis_is_text(reply)) return;
     rk_redis_read_info(&link->server, rk_redis_text(reply), &link->is_replica, &is_loading);
-    if (is_loading) rk_redis_link_fail(link, "LOADING: Redis is reading its data set");
+    if (is_loading) {
+        rk_redis_link_fail(link, "LOADING: Redis is reading its data set");
+    } else if (link->redis->url->kind != RK_REDIS_CLUSTER &&
+               rk_slice_is_equal(rk_redis_info_field(rk_redis_text(reply), "redis_mode"),
+                                 RK_SLICE_LITERAL("cluster"))) {
+        link->is_denied = true;
+        rk_redis_link_fail(link, "it is a node of a Cluster: the URL must begin with "
+                                 "redis+cluster://");
+    }
 }
 
 static void take_role(struct rk_redis_link *link, const struct redisReply *reply)

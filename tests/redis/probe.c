@@ -60,7 +60,8 @@ struct load {
     uint64_t not_done;
     uint64_t unknown;
     uint64_t refused;
-    uint64_t none; /* ids of 0 */
+    uint64_t none;                /* ids of 0 */
+    char text[RK_REDIS_TEXT_MAX]; /* of the last that was not ok */
     uint64_t slowest_us;
     uint64_t gap_us; /* the longest time without an answer */
     uint64_t last_us;
@@ -363,7 +364,8 @@ static void report_load(struct probe *probe)
         (void)printf("%s\"load:%u\":[%llu,%llu,%llu]", i > 0 ? "," : "", i,
                      (unsigned long long)load->acked[i], (unsigned long long)load->open[i],
                      (unsigned long long)load->highest[i]);
-    (void)printf("}");
+    (void)printf("},\"text\":");
+    put_text(load->text, strlen(load->text));
     end_line();
 }
 
@@ -380,6 +382,8 @@ static void on_load(void *context, const struct rk_redis_result *result)
     struct load *load = &probe->load;
     uint64_t now = now_us();
     if (now - item->at_us > load->slowest_us) load->slowest_us = now - item->at_us;
+    if (result->status != RK_OK)
+        (void)snprintf(load->text, sizeof(load->text), "%s", result->text);
     if (result->status == RK_OK) {
         if (now - load->last_us > load->gap_us) load->gap_us = now - load->last_us;
         load->last_us = now;
@@ -624,6 +628,9 @@ int main(int argc, char **argv)
     rk_list_init(&probe.sents);
     if (rk_redis_new(&probe.redis, &options, &err) != RK_OK) {
         (void)fprintf(stderr, "redis_probe: %s\n", err.text);
+        if (dns != NULL) evdns_base_free(dns, 1);
+        event_base_free(probe.base);
+        rk_redis_url_fini(&url);
         return 2;
     }
     (void)evutil_make_socket_nonblocking(0);
