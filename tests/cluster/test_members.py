@@ -102,22 +102,30 @@ def test_changed_addresses(fresh):
     cluster = fresh().wait_ready()
     node = cluster["n2"]
     with faults.Run(cluster, SEED) as run:
-        run.sleep(0.5)
-        assert node.stop() == 0
-        ports = [f"127.0.0.1:{port}" for port in free_ports(3)]
-        node.peers = cluster.peers.replace(node.peer, ports[2])
-        node.http, node.rpc, node.peer = ports
-        node.start()
-        cluster.wait_ready()
-        for other in cluster:
-            wait_until(lambda: members(other)["n2"]["peer"] == node.peer, 10, "the new address")
-        assert members(cluster["n1"])["n2"]["rpc"] == node.rpc
+        for is_told in (False, True):
+            run.sleep(0.5)
+            assert node.stop() == 0
+            ports = [f"127.0.0.1:{port}" for port in free_ports(3)]
+            if is_told:  # by a setting of its own; its --peers still names the former one
+                node.extra = ["--advertise-peer", ports[2]]
+            else:
+                node.peers = cluster.peers.replace(node.peer, ports[2])
+            node.http, node.rpc, node.peer = ports
+            node.start()
+            cluster.wait_ready()
+            for other in cluster:
+                wait_until(lambda: members(other)["n2"]["peer"] == node.peer, 10, "the address")
+            assert members(cluster["n1"])["n2"]["rpc"] == node.rpc
         run.sleep(2)  # until it stands in the member table
-        # n1 and n2 alone are a majority: n1 must find n2 by what it remembers.
+        # n1 and n2 alone are a majority. n1 moves, too, so that n2 does not find it: it must find n2
+        # by what it remembers.
+        first = cluster["n1"]
         cluster["n3"].kill()
-        cluster["n1"].kill()
-        cluster["n1"].start()
-        cluster.wait_ready([cluster["n1"], node])
+        first.kill()
+        first.http, first.rpc, first.peer = (f"127.0.0.1:{port}" for port in free_ports(3))
+        first.extra = ["--advertise-peer", first.peer]
+        first.start()
+        cluster.wait_ready([first, node])
         cluster["n3"].start()
         run.finish(share=0, faults=0, calls=0)
 

@@ -1,5 +1,5 @@
 /* Snapshot files that go bad under a running node: it neither votes nor leads any more. */
-#include "cluster.h"
+#include "load.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,13 +7,6 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
-
-static struct rk_host_status status_of(struct cluster *cluster, uint32_t node)
-{
-    struct rk_host_status status;
-    rk_host_status(cluster->nodes[node].host, &status);
-    return status;
-}
 
 static void put_some(struct cluster *cluster, uint32_t node, uint32_t from, uint32_t to)
 {
@@ -62,7 +55,7 @@ static void spoil(struct cluster *cluster, uint32_t node)
 
 static bool is_damaged(struct cluster *cluster, uint32_t node)
 {
-    struct rk_host_status status = status_of(cluster, node);
+    struct rk_host_status status = cluster_status(cluster, node);
     bool has_text = strstr(status.state, "damaged: data/snap/00001-") == status.state &&
                     strstr(status.state, "offset ") != NULL &&
                     strstr(status.state, "rukun cluster replace n") != NULL;
@@ -98,7 +91,7 @@ static void test_snapshots_are_read_back(void **state)
         assert_true(cluster_leader(cluster, group) >= 0);
         assert_int_not_equal(cluster_leader(cluster, group), bad);
     }
-    struct rk_host_status status = status_of(cluster, (bad + 1) % 3);
+    struct rk_host_status status = cluster_status(cluster, (bad + 1) % 3);
     assert_true(status.nodes[bad].is_damaged);
     assert_false(status.nodes[(bad + 1) % 3].is_damaged);
     /* Asked by hand it does not lead either. */
