@@ -125,10 +125,15 @@ void rk_topic_numbered(struct rk_store *store, struct rk_store_topic *topic,
     if (rk_map_insert(numbers, &topic->number_node) == RK_OK) topic->number = number;
 }
 
-void rk_queues_left(struct rk_ask *call)
+void rk_queues_waited(struct rk_ask *call)
 {
     if (call->is_looking) rk_topic_looked(call);
     if (rk_list_is_linked(&call->parked)) rk_consume_park_end(call);
+}
+
+void rk_queues_left(struct rk_ask *call)
+{
+    rk_queues_waited(call);
     topic_release(call);
 }
 

@@ -116,7 +116,6 @@ void rk_ask_free(struct rk_ask *call)
     rk_queues_left(call);
     rk_list_remove(&call->all);
     rk_list_remove(&call->link);
-    rk_list_remove(&call->parked);
     rk_heap_remove(&store->timers, &call->timer);
     if (call->number != 0) rk_map_remove(&store->calls, &call->node);
     if (call->redis_id != 0) rk_redis_forget(store->redis, call->redis_id);
@@ -149,8 +148,8 @@ void rk_ask_answer(struct rk_ask *call, struct rk_reply *reply)
     reply->op = call->request.op;
     /* What the answer is made of may belong to the call: it goes last. */
     rk_list_remove(&call->link);
-    rk_list_remove(&call->parked);
     rk_heap_remove(&store->timers, &call->timer);
+    rk_queues_waited(call);
     if (call->whole != NULL) {
         part_answer(call, reply);
     } else if (call->number != 0) {

@@ -182,6 +182,8 @@ bool rk_queues_dropped(struct rk_ask *call);
 void rk_queues_forget(struct rk_store *store);
 /* Does what is due; returns when to be called again at the latest. */
 uint64_t rk_queues_tick(struct rk_store *store, uint64_t now);
+/* The call waits for nothing any more. */
+void rk_queues_waited(struct rk_ask *call);
 /* The call ends: its topic is let go. */
 void rk_queues_left(struct rk_ask *call);
 #endif

@@ -475,7 +475,10 @@ local function forget_below(key, from, below)
     end
 end
 
--- The answer that this request got already, or why it gets none; nil: carry it out.
+local forget_from -- the client's first_unanswered until now, if it rose
+
+-- The answer that this request got already, or why it gets none; nil: carry it out. Writes
+-- nothing: a full Redis gives old answers, too.
 local function repeated_answer()
     if ARGV[5] == '' then return nil end
     local key, seq, first = answers_key(), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -488,21 +491,25 @@ local function repeated_answer()
         end
         return nil
     end
-    if first > kept then
-        forget_below(key, kept, first)
-        call('HSET', key, 'first', ARGV[7])
-        kept = first
-    end
-    if seq < kept then
+    if seq < math.max(kept, first) then
         return refuse(-12, '', 'the answer to request ' .. ARGV[6] ..
             ' was given and acknowledged')
     end
     if known[2] then return cmsgpack.unpack(known[2]) end
-    if call('HLEN', key) > REPLIES_MAX then
+    if first > kept then
+        forget_from = kept
+    elseif call('HLEN', key) > REPLIES_MAX then
         return refuse(-18, 'first_unanswered', format(
             '%d answers of this client are kept already', REPLIES_MAX))
     end
     return nil
+end
+
+-- Answers that the client does not need any more go.
+local function forget()
+    if not forget_from then return end
+    forget_below(answers_key(), forget_from, tonumber(ARGV[7]))
+    call('HSET', answers_key(), 'first', ARGV[7])
 end
 
 local function remember(answer)

@@ -155,6 +155,7 @@ end
 local function main()
     local answer = repeated_answer()
     if answer then return answer end
+    forget()
     answer = admin[ARGV[1]](topic_begin())
     return answer[1] == 1 and answer or remember(answer)
 end

@@ -57,6 +57,7 @@ end
 local function main()
     local answer = repeated_answer()
     if answer then return answer end
+    forget()
     local topic = topic_begin()
     local out = {}
     topic.wakes = false -- what became ready is taken here, or told by `left`
