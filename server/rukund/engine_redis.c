@@ -302,6 +302,8 @@ static void print_metrics(struct rk_worker *worker, struct rk_buf *out)
          "Times that all copies went because invalidations were not heard",
          caches.silences},
         {"rukun_lru_live", "gauge", "Invalidations are heard", caches.is_live},
+        {"rukun_lru_filling", "gauge", "Reads that wait for another caller's value",
+         caches.filling},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         metric(out, rows[i].name, rows[i].kind, rows[i].help, rows[i].value);

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rukun_cluster import JSON, MSGPACK, RpcError, wait_until
+from rukun_cluster import ENGINE, JSON, MSGPACK, RpcError, wait_until
 
 NODES = ["n1", "n2", "n3"]
 counter = itertools.count(1)
@@ -418,7 +418,11 @@ def test_cache_bulk(call):
 
 def test_cache_named(call):
     cache, key = unique("cache"), unique("key")
-    ok(call("cache.configure", cache=cache, bytes_max=1 << 20))
+    if ENGINE == "embedded":
+        ok(call("cache.configure", cache=cache, bytes_max=1 << 20))
+    else:
+        refused(call("cache.configure", cache=cache, bytes_max=1 << 20), 501, "unsupported")
+        ok(call("cache.configure", cache=cache, ttl_ms=60000))
     ok(call("cache.put", cache=cache, key=key, value=1))
     assert ok(call("cache.get", key=key))["found"] is False
     assert ok(call("cache.get", cache=cache, key=key))["found"] is True

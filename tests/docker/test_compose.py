@@ -108,3 +108,24 @@ def test_a_killed_node_and_a_restart_of_all_lose_nothing(cluster):
     wait_healthy()
     assert post("n1", "/queue/consume", {"topic": "t"})[1]["message"] == "kept"
     assert post("n1", "/cache/get", {"key": "while-down"})[1]["value"] == 2
+
+
+def test_with_one_redis():
+    """The same three nodes over one Redis: what they hold can be read there."""
+    compose("--profile", "embedded", "down", "-v", check=False)
+    compose("--profile", "redis", "up", "--build", "-d")
+    try:
+        wait_healthy(["r1", "r2", "r3"])
+        status, granted = post("n1", "/lock/acquire", {"resource": "r", "owner": "a"})
+        assert (status, granted["granted"]) == (200, True)
+        assert post("n2", "/queue/publish", {"topic": "t", "data": "kept"})[0] == 200
+        assert post("n3", "/cache/put", {"k": "a", "v": 1})[0] == 200
+        keys = subprocess.run(["docker", "exec", container("redis"), "redis-cli", "keys", "*"],
+                              text=True, capture_output=True, check=True).stdout.split()
+        assert {"{lock}:r", "{lock}:r:owners", "q:{t}", "cache:{a}"} <= set(keys), keys
+        compose("--profile", "redis", "restart")
+        wait_healthy(["r1", "r2", "r3"])
+        assert post("n1", "/queue/consume", {"topic": "t"})[1]["message"] == "kept"
+        assert post("n2", "/lock/acquire", {"resource": "r", "owner": "b"})[0] == 409
+    finally:
+        compose("--profile", "redis", "down", "-v", check=False)

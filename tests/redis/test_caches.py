@@ -1,0 +1,336 @@
+"""cache.* of the redis engine: three nodes over one Redis, seen through HTTP and, with other
+eyes, through Redis's own connection."""
+
+import json
+import pathlib
+import sys
+import threading
+import time
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cluster"))
+
+from redis_server import Redis, wait_until  # noqa: E402
+from rukun_cluster import Cluster  # noqa: E402
+
+
+def engine(redis, *flags, query=""):
+    return ["--engine", "redis", "--redis-url", redis.url(query=query), *flags]
+
+
+@pytest.fixture(scope="module")
+def store():
+    with Redis() as redis:
+        yield redis
+
+
+@pytest.fixture(scope="module")
+def cluster(store):
+    with Cluster(flags=engine(store)) as nodes:
+        nodes.wait_ready()
+        for node in nodes:
+            wait_until(lambda node=node: node.metric("rukun_lru_live") == 1, what="ticks heard")
+        yield nodes
+
+
+def call(node, verb, headers=None, status=200, **fields):
+    answer = node.post(f"/cache/{verb}", fields, headers=headers)
+    assert answer.status == status, answer
+    return answer
+
+
+def hits(node):
+    return node.metric("rukun_lru_hits_total")
+
+
+def test_an_entry_is_a_hash_that_can_be_read(cluster, store):
+    put = call(cluster["n1"], "put", k="a{b}:c", v={"x": 1}, ttl_ms=60000, soft_ttl_ms=30000)
+    entry = store("HGETALL", "cache:{a%7Bb%7D%3Ac}")
+    entry = dict(zip(entry[::2], entry[1::2]))
+    assert json.loads(entry["value"]) == {"x": 1}
+    assert entry["encoding"] == "json"
+    assert int(entry["version"]) == put["version"] < 2**53
+    assert 59000 < store("PTTL", "cache:{a%7Bb%7D%3Ac}") <= 60000
+    assert call(cluster["n2"], "get", k="a{b}:c")["value"] == {"x": 1}
+    call(cluster["n1"], "put", k="plain", v=1, cache="named:1")
+    assert store("HGET", "cache:named%3A1:{plain}", "value") == "1"
+
+
+def test_a_put_is_published_and_other_nodes_drop_their_copies(cluster, store):
+    node = cluster["n2"]
+    call(cluster["n1"], "put", k="watched", v="old")
+    assert call(node, "get", k="watched")["value"] == "old"
+    before = hits(node)
+    assert call(node, "get", k="watched", consistency="local")["value"] == "old"
+    assert hits(node) == before + 1, "the copy answers"
+    with store.connect() as monitor:
+        monitor("MONITOR")
+        version = call(cluster["n1"], "put", k="watched", v="new")["version"]
+        lines = []
+        while not any('"PUBLISH"' in line and "watched" in line for line in lines):
+            lines.append(monitor.read())
+    published = lines[-1]
+    assert '"PUBLISH" "cache:cluster"' in published
+    assert f'{{\\"op\\":\\"invalidate\\",\\"key\\":\\"watched\\",\\"version\\":{version}}}' in published
+    misses = node.metric("rukun_lru_misses_total")
+    wait_until(lambda: call(node, "get", k="watched", consistency="local")["value"] == "new",
+               what="the copy goes")
+    assert node.metric("rukun_lru_misses_total") > misses
+
+
+def rounds(cluster, store, count, after):
+    """count puts at one node, each followed by a get at another; the old values that came."""
+    old = []
+    nodes = list(cluster)
+    for number in range(count):
+        writer, reader = nodes[number % 3], nodes[(number + 1) % 3]
+        key = f"turn-{number % 7}"
+        put = call(writer, "put", k=key, v=number)
+        headers, fields = after(put)
+        got = call(reader, "get", headers=headers, k=key, **fields)
+        if got["value"] != number:
+            old.append((number, got.data))
+    return old
+
+
+def session(put):
+    return {"Rukun-Position": put.headers["Rukun-Position"]}, {}
+
+
+def linearizable(put):
+    return {}, {"consistency": "linearizable"}
+
+
+@pytest.mark.parametrize("after", [session, linearizable])
+def test_no_old_value_is_read(cluster, store, after):
+    assert rounds(cluster, store, 1000, after) == []
+
+
+@pytest.mark.parametrize("after", [session, linearizable])
+def test_no_old_value_while_invalidations_are_cut(cluster, store, after):
+    """Redis cuts the subscribers again and again: what is published meanwhile is lost."""
+    stop = threading.Event()
+
+    def cut():
+        with store.connect() as connection:
+            while not stop.is_set():
+                connection("CLIENT", "KILL", "TYPE", "pubsub")
+                time.sleep(0.02)
+
+    cutter = threading.Thread(target=cut)
+    losses = cluster["n1"].metric("rukun_redis_losses_total")
+    cutter.start()
+    try:
+        assert rounds(cluster, store, 600, after) == []
+    finally:
+        stop.set()
+        cutter.join()
+    assert cluster["n1"].metric("rukun_redis_losses_total") > losses, "it was cut"
+    for node in cluster:
+        wait_until(lambda node=node: node.metric("rukun_lru_live") == 1, what="ticks heard again")
+
+
+def test_a_lost_invalidation_harms_no_one_who_knows_better(cluster, store):
+    """A write whose message never came: a copy answers only who has not seen the write."""
+    node = cluster["n2"]
+    seen = call(cluster["n1"], "put", k="silent", v="old").headers["Rukun-Position"]
+    wait_until(lambda: call(node, "get", k="silent").status == 200
+               and call(node, "get", k="silent", consistency="local")["value"] == "old")
+    seconds, micros = store("TIME")
+    version = int(seconds) * 1000000 + int(micros)
+    store("HSET", "cache:{silent}", "value", '"new"', "version", version)
+    assert call(node, "get", k="silent", consistency="local")["value"] == "old"
+    history, items = seen.split(":")
+    group = items.split("=")[0]
+    position = {"Rukun-Position": f"{history}:{group}={version}"}
+    assert call(node, "get", headers=position, k="silent")["value"] == "new"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [session, linearizable])
+def test_no_old_value_in_ten_thousand(cluster, store, after):
+    assert rounds(cluster, store, 10000, after) == []
+
+
+def test_versions_rise_over_a_deletion(cluster):
+    first = call(cluster["n1"], "put", k="again", v=1)["version"]
+    gone = call(cluster["n2"], "delete", k="again")
+    assert gone["deleted"] is True
+    second = call(cluster["n3"], "put", k="again", v=2)["version"]
+    assert first < gone["version"] < second
+    call(cluster["n1"], "put", status=412, k="again", v=3, if_version=first)
+    call(cluster["n1"], "put", k="again", v=3, if_version=second)
+
+
+def test_counters_are_exact_to_64_bits(cluster):
+    big = 2**62 + 1
+    assert call(cluster["n1"], "add", k="sum", delta=1, initial=2**62)["value"] == big
+    assert call(cluster["n2"], "add", k="sum", delta=0)["value"] == big
+    assert call(cluster["n3"], "add", status=422, k="sum", delta=2**62)["code"] == "out_of_bounds"
+    assert call(cluster["n1"], "get", k="sum")["value"] == big
+    node = cluster["n2"]
+    put = node.post("/cache/put", {"k": "packed", "v": 41}, encoding="application/msgpack")
+    assert put.status == 200
+    assert call(node, "add", k="packed", delta=1)["value"] == 42
+    call(node, "put", k="text", v="x")
+    assert call(node, "add", status=406, k="text", delta=1)["code"] == "not_acceptable"
+
+
+def test_one_caller_fills_and_the_others_wait(cluster):
+    token = call(cluster["n1"], "get", k="slow", fill_ms=5000)["fill_token"]
+    answers = []
+
+    def wait(node):
+        answers.append(call(node, "get", k="slow", fill_ms=5000, wait_ms=10000).data)
+
+    threads = [threading.Thread(target=wait, args=(node,)) for node in cluster for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: sum(node.metric("rukun_lru_filling") for node in cluster) == 9,
+               what="nine wait")
+    call(cluster["n2"], "put", k="slow", v="made", fill_token=token)
+    for thread in threads:
+        thread.join()
+    assert [answer["value"] for answer in answers] == ["made"] * 9
+    call(cluster["n3"], "put", status=409, k="slow", v="late", fill_token=token)
+
+
+def test_the_next_one_fills_when_the_first_is_gone(cluster):
+    assert "fill_token" in call(cluster["n1"], "get", k="lost", fill_ms=300).data
+    start = time.monotonic()
+    answer = call(cluster["n2"], "get", k="lost", fill_ms=300, wait_ms=5000)
+    assert answer["found"] is False and "fill_token" in answer.data
+    assert 0.2 < time.monotonic() - start < 3
+
+
+def test_a_change_voids_the_token(cluster):
+    for verb, fields in [("delete", {}), ("put", {"v": 1}), ("invalidate", {})]:
+        token = call(cluster["n1"], "get", k=f"void-{verb}", fill_ms=9000)["fill_token"]
+        if verb == "invalidate":
+            call(cluster["n2"], "invalidate", prefix="void-inv")
+        else:
+            call(cluster["n2"], verb, k=f"void-{verb}", **fields)
+        answer = call(cluster["n3"], "put", status=409, k=f"void-{verb}", v=2, fill_token=token)
+        assert answer["code"] == "void_token"
+
+
+def test_a_stale_value_stays_while_one_refreshes(cluster):
+    call(cluster["n1"], "put", k="soft", v="old", ttl_ms=60000, soft_ttl_ms=50)
+    time.sleep(0.1)
+    first = call(cluster["n2"], "get", k="soft", fill_ms=5000)
+    assert first["value"] == "old" and first["stale"] is True and "fill_token" in first.data
+    second = call(cluster["n3"], "get", k="soft", fill_ms=5000)
+    assert second["value"] == "old" and second["stale"] is True and "fill_token" not in second.data
+    call(cluster["n3"], "put", k="soft", v="new", fill_token=first["fill_token"])
+    assert call(cluster["n1"], "get", k="soft")["value"] == "new"
+
+
+def test_a_repeat_gets_the_first_answer(cluster):
+    headers = {"Idempotency-Key": "tester/1", "Rukun-Deadline-Ms": "5000"}
+    first = call(cluster["n1"], "put", headers=headers, k="once", v="mine").data
+    call(cluster["n2"], "put", k="once", v="another's")
+    assert call(cluster["n3"], "put", headers=headers, k="once", v="mine").data == first
+    assert call(cluster["n1"], "get", k="once")["value"] == "another's"
+    headers["Idempotency-Key"] = "tester/2"
+    assert call(cluster["n1"], "add", headers=headers, k="n", delta=1)["value"] == 1
+    assert call(cluster["n2"], "add", headers=headers, k="n", delta=1)["value"] == 1
+    headers["Idempotency-Key"] = "tester/3"
+    gone = call(cluster["n1"], "delete", headers=headers, k="once").data
+    assert gone["deleted"] is True
+    assert call(cluster["n2"], "delete", headers=headers, k="once").data == gone
+
+
+def test_invalidate_takes_a_cache_or_a_prefix(cluster, store):
+    for number in range(1500):
+        store("HSET", f"cache:many:{{k{number}}}", "value", number, "encoding", "json", "version", 1)
+    call(cluster["n1"], "put", k="k1", v="stays", cache="other")
+    assert call(cluster["n2"], "get", k="k12", cache="many")["value"] == 12
+    assert call(cluster["n1"], "invalidate", cache="many", prefix="k12")["count"] == 111
+    assert call(cluster["n2"], "get", k="k12", cache="many")["found"] is False
+    assert call(cluster["n1"], "invalidate", cache="many")["count"] == 1389
+    assert call(cluster["n3"], "get", k="k1", cache="other")["value"] == "stays"
+
+
+def test_settings_of_a_cache(cluster, store):
+    call(cluster["n1"], "configure", cache="brief", ttl_ms=40000)
+    call(cluster["n1"], "put", cache="brief", k="a", v=1)
+    assert 0 < store("PTTL", "cache:brief:{a}") <= 40000
+    wait_until(lambda: call(cluster["n2"], "put", cache="brief", k="b", v=1)
+               and store("PTTL", "cache:brief:{b}") > 0, what="the other node knows it")
+    refused = call(cluster["n1"], "configure", status=501, cache="brief", bytes_max=1)
+    assert (refused["code"], refused["field"]) == ("unsupported", "bytes_max")
+
+
+def test_redis_away_is_503_and_comes_back(store):
+    with Redis(aof=True) as redis, Cluster(flags=engine(redis)) as cluster:
+        cluster.wait_ready()
+        node = cluster["n1"]
+        call(node, "put", k="kept", v=1)
+        wait_until(lambda: node.metric("rukun_lru_live") == 1)
+        position = call(node, "get", k="kept").headers["Rukun-Position"]
+        redis.kill()
+        started = time.monotonic()
+        refused = call(node, "get", status=503, headers={"Rukun-Deadline-Ms": "700"}, k="kept",
+                       consistency="linearizable")
+        assert (refused["code"], refused["outcome"]) == ("unavailable", "not_done")
+        assert 0.5 < time.monotonic() - started < 5
+        wait_until(lambda: node.get("/health").status == 503, what="health says so")
+        # Nothing is answered from hope: the copies went with the connection.
+        call(node, "get", status=503,
+             headers={"Rukun-Deadline-Ms": "300", "Rukun-Position": position}, k="kept")
+        redis.start()
+        assert call(node, "get", k="kept")["value"] == 1
+        wait_until(lambda: node.get("/health").status == 200, what="healthy again")
+
+
+def test_a_redis_that_evicts_is_refused(store):
+    with Redis(maxmemory_policy="allkeys-lru") as redis, \
+            Cluster(size=1, flags=engine(redis)) as cluster:
+        node = cluster["n1"]
+
+        def refusal():
+            try:
+                answer = node.post("/cache/put", {"k": "a", "v": 1},
+                                   headers={"Rukun-Deadline-Ms": "500"})
+            except OSError:
+                return None  # it starts
+            return answer if "noeviction" in answer["detail"] else None
+
+        refused = wait_until(refusal, what="it says why")
+        assert refused.status == 503
+        assert redis("EXISTS", "cache:{a}") == 0
+        redis("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        redis("CLIENT", "KILL", "TYPE", "normal")
+        wait_until(lambda: node.post("/cache/put", {"k": "a", "v": 1},
+                                     headers={"Rukun-Deadline-Ms": "500"}).status == 200,
+                   what="accepted once it keeps what it holds")
+
+
+def test_a_full_redis_refuses_and_loses_nothing(store):
+    with Redis(maxmemory="3mb") as redis, Cluster(size=1, flags=engine(redis)) as cluster:
+        cluster.wait_ready()
+        node = cluster["n1"]
+        kept = 0
+        while True:
+            answer = node.post("/cache/put", {"k": f"k{kept}", "v": "v" * 20000})
+            if answer.status != 200:
+                break
+            kept += 1
+        assert (answer.status, answer["code"], answer["outcome"]) == (507, "full", "not_done")
+        for number in range(kept):
+            assert call(node, "get", k=f"k{number}")["found"] is True
+        assert call(node, "delete", k="k0")["deleted"] is True, "what makes room is taken"
+
+
+def test_a_prefix_keeps_two_clusters_apart(store):
+    with Cluster(size=1, flags=engine(store, query="prefix=one/")) as one, \
+            Cluster(size=1, flags=engine(store, query="prefix=two/")) as two:
+        one.wait_ready()
+        two.wait_ready()
+        call(one["n1"], "put", k="same", v=1)
+        assert call(two["n1"], "get", k="same")["found"] is False
+        assert store("HGET", "one/cache:{same}", "value") == "1"
+        call(two["n1"], "put", k="same", v=2)
+        assert call(one["n1"], "invalidate")["count"] == 1
+        assert call(two["n1"], "get", k="same")["value"] == 2
