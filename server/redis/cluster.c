@@ -173,7 +173,9 @@ static void reply(struct rk_redis_link *link, const struct redisReply *answer)
 {
     struct rk_redis *redis = link->redis;
     if (answer->type == REDIS_REPLY_ERROR) {
-        link->is_denied = true; /* no Cluster, or not for this user */
+        enum rk_status status;
+        /* No Cluster, or not for this user. */
+        link->is_denied = rk_redis_judge(rk_redis_text(answer), &status) == RK_REDIS_ANSWER;
         rk_redis_link_fail(link, "%.200s", answer->str);
         return;
     }

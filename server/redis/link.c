@@ -326,7 +326,6 @@ void rk_redis_link_flush(struct rk_redis_link *link)
     size_t size = link->out.size;
     if (size == 0) return;
     link->redis->stats.bytes_out += size;
-    link->last_out_us = rk_redis_now();
     /* Without TLS it leaves at once, unless earlier bytes still wait for the socket. */
     if (link->redis->tls == NULL &&
         evbuffer_get_length(bufferevent_get_output(link->bev)) == 0) {

@@ -401,6 +401,7 @@ fail_said:
 void rk_redis_free(struct rk_redis *redis)
 {
     if (redis == NULL) return;
+    rk_heap_fini(&redis->timers); /* lets go of its members, so it is first */
     while (redis->subscriptions.next != NULL && !rk_list_is_empty(&redis->subscriptions))
         rk_list_remove(rk_list_first(&redis->subscriptions));
     for (uint32_t i = 0; i < redis->node_count; i++)
@@ -419,7 +420,6 @@ void rk_redis_free(struct rk_redis *redis)
         rk_free(redis->calls[i]);
     }
     rk_free(redis->calls);
-    rk_heap_fini(&redis->timers);
     if (redis->flush_event != NULL) event_free(redis->flush_event);
     if (redis->timer_event != NULL) event_free(redis->timer_event);
     SSL_CTX_free(redis->tls);

@@ -127,7 +127,6 @@ struct rk_redis_link {
     bool is_denied;  /* the last attempt failed by what only a person mends */
     bool is_overdue; /* a command's deadline passed, and nothing came since */
     uint64_t epoch;  /* counts connections: told apart within callbacks */
-    uint32_t attempts;
     uint64_t backoff_us;
     struct link_lookup *lookup; /* while resolving */
     struct sockaddr_storage addresses[LINK_ADDRESSES_MAX];
@@ -143,7 +142,6 @@ struct rk_redis_link {
     size_t sent_bytes;
     uint64_t sent_number;
     uint64_t last_in_us;
-    uint64_t last_out_us;
     uint64_t up_us;
     uint64_t asked;     /* subscriptions asked for on this connection */
     uint64_t confirmed; /* of them */

@@ -1,0 +1,777 @@
+/* The client against a server that answers what the test likes: broken, late, in pieces,
+ * not at all; and with allocations that fail. Real servers are in tests/redis. */
+#include "fake.h"
+
+#include "base/alloc.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+
+#include <cmocka.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { ENDS_MAX = 4096 };
+
+struct world;
+
+struct end {
+    struct world *world;
+    uint32_t count; /* times that done was called */
+    enum rk_status status;
+    int32_t replicas;
+    char text[RK_REDIS_TEXT_MAX]; /* the reply's, or the error's */
+};
+
+struct world {
+    struct event_base *base;
+    struct fake fake;
+    struct rk_redis_url url;
+    struct rk_redis *redis;
+    bool is_within; /* a function of the client: no callback may come */
+    uint32_t ended;
+    uint32_t step; /* of the test's script */
+    struct end ends[ENDS_MAX];
+    uint32_t end_count;
+    uint32_t messages;
+    uint32_t channel_ups;
+    uint32_t servers;
+    char seen[4096]; /* commands, a line each */
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void note_seen(struct world *world, const char *text)
+{
+    size_t used = strlen(world->seen);
+    (void)snprintf(world->seen + used, sizeof(world->seen) - used, "%s\n", text);
+}
+
+static void on_server(void *context, const struct rk_redis_server *server)
+{
+    struct world *world = context;
+    assert_false(world->is_within);
+    assert_string_equal(server->run_id, "abc");
+    world->servers++;
+}
+
+static void world_init(struct world *world, const char *scheme, const char *rest,
+                       fake_command *command)
+{
+    char text[256];
+    struct rk_redis_error err;
+    memset(world, 0, sizeof(*world));
+    world->base = event_base_new();
+    fake_init(&world->fake, world->base, command, world);
+    (void)snprintf(text, sizeof(text), "%s://127.0.0.1:%u%s", scheme, world->fake.port,
+                   rest);
+    assert_int_equal(rk_redis_url_parse(&world->url, text, &err), RK_OK);
+    struct rk_redis_options options = {
+        .struct_size = sizeof(options),
+        .base = world->base,
+        .url = &world->url,
+        .seed = 7,
+        .io = {.context = world, .server = on_server},
+    };
+    assert_int_equal(rk_redis_new(&world->redis, &options, &err), RK_OK);
+}
+
+static void world_fini(struct world *world)
+{
+    rk_redis_free(world->redis);
+    fake_fini(&world->fake);
+    rk_redis_url_fini(&world->url);
+    event_base_free(world->base);
+}
+
+static void on_done(void *context, const struct rk_redis_result *result)
+{
+    struct end *end = context;
+    assert_false(end->world->is_within);
+    end->count++;
+    end->status = result->status;
+    end->replicas = result->replicas;
+    assert_int_equal(result->reply != NULL, result->status == RK_OK);
+    if (result->reply != NULL) assert_int_not_equal(result->reply->type, REDIS_REPLY_ERROR);
+    const char *text = result->reply == NULL        ? result->text
+                       : result->reply->str != NULL ? result->reply->str
+                                                    : "";
+    (void)snprintf(end->text, sizeof(end->text), "%s", text);
+    end->world->ended++;
+}
+
+/* Sends a command of one or two words; id 0 counts as ended. */
+static struct end *send_words(struct world *world, const char *verb, const char *key,
+                              struct rk_redis_ask ask, uint64_t *id)
+{
+    assert_true(world->end_count < ENDS_MAX);
+    struct end *end = &world->ends[world->end_count++];
+    struct rk_slice args[] = {rk_slice_of_string(verb),
+                              rk_slice_of_string(key != NULL ? key : "")};
+    end->world = world;
+    ask.done = on_done;
+    ask.context = end;
+    struct rk_redis_command command = {
+        .args = args, .arg_count = key != NULL ? 2 : 1, .key = args[1], .ask = ask};
+    world->is_within = true;
+    uint64_t given = rk_redis_send(world->redis, &command);
+    world->is_within = false;
+    if (id != NULL) *id = given;
+    if (given == 0) {
+        world->end_count--;
+        return NULL;
+    }
+    return end;
+}
+
+static struct end *ask_for(struct world *world, const char *verb, uint32_t deadline_ms,
+                           bool may_repeat)
+{
+    struct end *end = send_words(
+        world, verb, NULL,
+        (struct rk_redis_ask){.deadline_ms = deadline_ms, .may_repeat = may_repeat}, NULL);
+    assert_non_null(end);
+    return end;
+}
+
+/* Turns the loop until all that was sent has ended. */
+static void finish(struct world *world)
+{
+    uint64_t limit = now_ms() + 20000;
+    while (world->ended < world->end_count) {
+        assert_int_equal(event_base_loop(world->base, EVLOOP_ONCE), 0);
+        assert_true(now_ms() < limit);
+    }
+    for (uint32_t i = 0; i < world->end_count; i++)
+        assert_int_equal(world->ends[i].count, 1);
+}
+
+static void turn_until(struct world *world, const uint32_t *counter, uint32_t wanted)
+{
+    uint64_t limit = now_ms() + 20000;
+    while (*counter < wanted) {
+        assert_int_equal(event_base_loop(world->base, EVLOOP_ONCE), 0);
+        assert_true(now_ms() < limit);
+    }
+}
+
+/* ---- replies ------------------------------------------------------------------------ */
+
+static void reply_in_pieces(struct fake_link *link, const char *text)
+{
+    struct world *world = link->fake->context;
+    static const char reply[] = "*2\r\n$5\r\nhe\r\no\r\n:12\r\n+done\r\n";
+    if (strcmp(text, "GO") != 0) return;
+    for (size_t i = 0; i < sizeof(reply) - 1; i++) {
+        char piece[2] = {reply[i], '\0'};
+        fake_write(link, piece);
+        (void)event_base_loop(world->base, EVLOOP_NONBLOCK);
+    }
+}
+
+static void do_nothing(struct fake_link *link, const char *text)
+{
+    (void)link;
+    (void)text;
+}
+
+static void test_in_pieces(void **state)
+{
+    static struct world world;
+    (void)state;
+    world_init(&world, "redis", "", do_nothing);
+    struct end *first = ask_for(&world, "ONE", 2000, false);
+    struct end *second = ask_for(&world, "TWO", 2000, false);
+    turn_until(&world, &world.fake.commands, 2);
+    struct fake_link *link =
+        RK_CONTAINER(rk_list_first(&world.fake.links), struct fake_link, place);
+    reply_in_pieces(link, "GO");
+    finish(&world);
+    assert_int_equal(first->status, RK_OK);
+    assert_int_equal(second->status, RK_OK);
+    assert_string_equal(second->text, "done");
+    world_fini(&world);
+}
+
+static void say_garbage(struct fake_link *link, const char *text)
+{
+    fake_write(link, strcmp(text, "HTTP") == 0    ? "HTTP/1.1 200 OK\r\n"
+                     : strcmp(text, "HUGE") == 0  ? "$9999999999\r\n"
+                     : strcmp(text, "MANY") == 0  ? "*2000000000\r\n"
+                     : strcmp(text, "TWICE") == 0 ? "+1\r\n+2\r\n"
+                                                  : "+OK\r\n");
+}
+
+/* Whatever comes: that command ends, and the next connection works. */
+static void test_garbage(void **state)
+{
+    static const char *const kinds[] = {"HTTP", "HUGE", "MANY"};
+    static struct world world;
+    (void)state;
+    world_init(&world, "redis", "", say_garbage);
+    for (size_t i = 0; i < 3; i++) {
+        struct end *bad = ask_for(&world, kinds[i], 3000, false);
+        finish(&world);
+        assert_int_equal(bad->status, RK_EUNKNOWN);
+        struct end *good = ask_for(&world, "GOOD", 3000, false);
+        finish(&world);
+        assert_int_equal(good->status, RK_OK);
+        assert_int_equal(world.fake.connects, i + 2);
+    }
+    /* An answer to nothing: who knows what the next one would answer. */
+    struct end *twice = ask_for(&world, "TWICE", 3000, false);
+    finish(&world);
+    assert_int_equal(twice->status, RK_OK);
+    turn_until(&world, &world.fake.connects, 5);
+    world_fini(&world);
+}
+
+/* ---- errors ------------------------------------------------------------------------- */
+
+static void say_errors(struct fake_link *link, const char *text)
+{
+    struct world *world = link->fake->context;
+    note_seen(world, text);
+    if (strcmp(text, "PASSING") == 0)
+        fake_write(link, world->step++ < 3 ? "-LOADING x\r\n" : "+OK\r\n");
+    else if (strcmp(text, "STAYING") == 0)
+        fake_write(link, "-MISCONF disk\r\n");
+    else if (strcmp(text, "FULL") == 0)
+        fake_write(link, "-OOM x\r\n");
+    else if (strcmp(text, "DENIED") == 0)
+        fake_write(link, "-NOPERM x\r\n");
+    else if (strcmp(text, "MOVED") == 0)
+        fake_write(link, "-MOVED 1 127.0.0.1:1\r\n");
+    else if (strcmp(text, "SCRIPTED") == 0)
+        fake_write(link, "-NOSCRIPT x\r\n");
+    else
+        fake_write(link, "-WRONGTYPE x\r\n");
+}
+
+static void test_errors(void **state)
+{
+    static struct world world;
+    static const struct {
+        const char *verb;
+        enum rk_status status;
+        const char *text;
+    } cases[] = {
+        {"PASSING", RK_OK, "OK"},
+        {"STAYING", RK_EUNAVAILABLE, "not done by the deadline: MISCONF disk"},
+        {"FULL", RK_EFULL, "OOM x"},
+        {"DENIED", RK_EDENIED, "NOPERM x"},
+        {"MOVED", RK_EIO, "MOVED 1 127.0.0.1:1"}, /* the URL names no Cluster */
+        {"SCRIPTED", RK_EIO, "NOSCRIPT x"},       /* no script of ours */
+        {"OTHER", RK_EIO, "WRONGTYPE x"},
+    };
+    (void)state;
+    world_init(&world, "redis", "", say_errors);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct end *end = ask_for(&world, cases[i].verb, 800, false);
+        finish(&world);
+        assert_int_equal(end->status, cases[i].status);
+        assert_string_equal(end->text, cases[i].text);
+    }
+    assert_int_equal(world.fake.connects, 1);
+    world_fini(&world);
+}
+
+static void hang_up_once(struct fake_link *link, const char *text)
+{
+    struct world *world = link->fake->context;
+    note_seen(world, text);
+    if (world->step++ == 0)
+        fake_hang_up(link);
+    else if (strcmp(text, "AFTER") == 0)
+        fake_write(link, "-LOADING x\r\n");
+    else
+        fake_write(link, "+OK\r\n");
+}
+
+static void test_lost(void **state)
+{
+    static struct world world;
+    (void)state;
+    world_init(&world, "redis", "", hang_up_once);
+    struct end *plain = ask_for(&world, "PLAIN", 3000, false);
+    struct end *again = ask_for(&world, "AGAIN", 3000, true);
+    finish(&world);
+    assert_int_equal(plain->status, RK_EUNKNOWN);
+    assert_non_null(strstr(plain->text, "closed by the server"));
+    assert_int_equal(again->status, RK_OK);
+    assert_string_equal(world.seen, "PLAIN\nAGAIN\n");
+    /* Once lost, refused for now until the deadline: the first sending may have been done.
+     */
+    world.step = 0;
+    struct end *after = ask_for(&world, "AFTER", 500, true);
+    finish(&world);
+    assert_int_equal(after->status, RK_EUNKNOWN);
+    assert_int_equal(world.servers, world.fake.connects);
+    world_fini(&world);
+}
+
+/* ---- time --------------------------------------------------------------------------- */
+
+static void answer_late(struct fake_link *link, const char *text)
+{
+    struct world *world = link->fake->context;
+    if (strcmp(text, "LATE") == 0)
+        world->step++; /* with the next one */
+    else if (strcmp(text, "NEXT") == 0)
+        fake_write(link, "+late\r\n+next\r\n");
+}
+
+static void test_late(void **state)
+{
+    static struct world world;
+    (void)state;
+    world_init(&world, "redis", "", answer_late);
+    uint64_t begun = now_ms();
+    struct end *late = ask_for(&world, "LATE", 150, false);
+    finish(&world);
+    assert_int_equal(late->status, RK_EUNKNOWN);
+    assert_in_range(now_ms() - begun, 149, 800);
+    /* Its answer comes with the next one's, and is told apart. */
+    struct end *next = ask_for(&world, "NEXT", 3000, false);
+    finish(&world);
+    assert_string_equal(next->text, "next");
+    assert_int_equal(late->count, 1);
+    assert_int_equal(world.fake.connects, 1);
+    /* Silence for a second behind a deadline ends the connection. */
+    late = ask_for(&world, "SILENT", 100, false);
+    finish(&world);
+    begun = now_ms();
+    turn_until(&world, &world.fake.connects, 2);
+    assert_in_range(now_ms() - begun, 500, 3000);
+    world_fini(&world);
+}
+
+static void test_nobody_there(void **state)
+{
+    static struct world world;
+    (void)state;
+    world_init(&world, "redis", "", do_nothing);
+    rk_redis_free(world.redis);
+    fake_fini(&world.fake); /* the port is closed now */
+    struct rk_redis_options options = {.struct_size = sizeof(options),
+                                       .base = world.base,
+                                       .url = &world.url,
+                                       .io = {.context = &world}};
+    assert_int_equal(rk_redis_new(&world.redis, &options, NULL), RK_OK);
+    assert_null(rk_redis_server_of(world.redis, RK_SLICE_EMPTY));
+    struct end *end = ask_for(&world, "ANY", 300, false);
+    finish(&world);
+    assert_int_equal(end->status, RK_EUNAVAILABLE);
+    assert_string_equal(end->text, "not done by the deadline: Connection refused");
+    assert_false(rk_redis_is_up(world.redis));
+    assert_string_equal(rk_redis_reason(world.redis), "Connection refused");
+    rk_redis_free(world.redis);
+    rk_redis_url_fini(&world.url);
+    event_base_free(world.base);
+}
+
+static void test_forgotten(void **state)
+{
+    static struct world world;
+    struct rk_redis_stats stats;
+    uint64_t ids[2];
+    (void)state;
+    world_init(&world, "redis", "", answer_late);
+    struct rk_redis_ask ask = {.deadline_ms = 3000};
+    (void)send_words(&world, "UNSENT", NULL, ask, &ids[0]);
+    rk_redis_forget(world.redis, ids[0]);
+    rk_redis_forget(world.redis, ids[0]);
+    (void)send_words(&world, "LATE", NULL, ask, &ids[1]);
+    turn_until(&world, &world.fake.commands, 1);
+    rk_redis_forget(world.redis, ids[1]);
+    rk_redis_forget(world.redis, 0);
+    rk_redis_forget(world.redis, UINT64_MAX);
+    world.end_count = 0;
+    struct end *next = ask_for(&world, "NEXT", 3000, false);
+    memset(next, 0, sizeof(*next));
+    next->world = &world;
+    finish(&world);
+    assert_string_equal(next->text, "next");
+    rk_redis_stats(world.redis, &stats);
+    assert_int_equal(stats.pending, 0);
+    assert_int_equal(world.fake.commands, 2);
+    world_fini(&world);
+}
+
+static void test_bounds(void **state)
+{
+    static struct world world;
+    struct rk_redis_stats stats;
+    (void)state;
+    world_init(&world, "redis", "", do_nothing);
+    struct rk_slice verb = RK_SLICE_LITERAL("X");
+    struct rk_redis_command command = {.args = &verb, .arg_count = 1};
+    for (uint32_t i = 0; i < RK_REDIS_PENDING_MAX; i++)
+        assert_int_not_equal(rk_redis_send(world.redis, &command), 0);
+    assert_int_equal(rk_redis_send(world.redis, &command), 0);
+    rk_redis_stats(world.redis, &stats);
+    assert_int_equal(stats.pending, RK_REDIS_PENDING_MAX);
+    turn_until(&world, &world.fake.commands, 1000);
+    rk_redis_stats(world.redis, &stats);
+    assert_in_range(stats.sent, 1000, 1100); /* the pipeline's bound, and the greeting */
+    world_fini(&world);
+}
+
+/* ---- scripts, WAIT, channels -------------------------------------------------------- */
+
+static void know_scripts(struct fake_link *link, const char *text)
+{
+    struct world *world = link->fake->context;
+    note_seen(world, text);
+    if (strncmp(text, "EVAL ", 5) == 0) world->step = 1;
+    fake_write(link, world->step == 1 ? "+OK\r\n" : "-NOSCRIPT No matching script.\r\n");
+}
+
+static void test_scripts(void **state)
+{
+    static struct world world;
+    static struct rk_redis_script script = {.name = "s", .text = "return 1", .size = 8};
+    (void)state;
+    world_init(&world, "redis", "", know_scripts);
+    rk_redis_script_init(&script);
+    for (int i = 0; i < 3; i++) {
+        struct end *end = &world.ends[world.end_count++];
+        struct rk_slice key = RK_SLICE_LITERAL("k");
+        end->world = &world;
+        struct rk_redis_eval eval = {.script = &script,
+                                     .keys = &key,
+                                     .key_count = 1,
+                                     .ask = {.done = on_done, .context = end}};
+        assert_int_not_equal(rk_redis_eval(world.redis, &eval), 0);
+    }
+    finish(&world);
+    /* The text goes once; what was refused before it comes again by its name. */
+    const char *sha = script.sha;
+    char wanted[1024];
+    (void)snprintf(wanted, sizeof(wanted),
+                   "EVALSHA %s 1 k\nEVALSHA %s 1 k\nEVALSHA %s 1 k\n"
+                   "EVAL return 1 1 k\nEVALSHA %s 1 k\nEVALSHA %s 1 k\n",
+                   sha, sha, sha, sha, sha);
+    assert_string_equal(world.seen, wanted);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(world.ends[i].status, RK_OK);
+    world_fini(&world);
+}
+
+static void answer_waits(struct fake_link *link, const char *text)
+{
+    struct world *world = link->fake->context;
+    note_seen(world, text);
+    if (strncmp(text, "WAIT", 4) != 0)
+        fake_write(link, "+OK\r\n");
+    else if (world->step == 0)
+        fake_write(link, ":1\r\n");
+    else
+        fake_hang_up(link);
+}
+
+static void test_waits(void **state)
+{
+    static struct world world;
+    (void)state;
+    world_init(&world, "redis", "?wait-ms=70", answer_waits);
+    struct rk_redis_ask ask = {.wait_replicas = 1};
+    struct end *plain = send_words(&world, "A", NULL, (struct rk_redis_ask){0}, NULL);
+    struct end *one = send_words(&world, "B", NULL, ask, NULL);
+    ask.wait_replicas = 2;
+    struct end *two = send_words(&world, "C", NULL, ask, NULL);
+    finish(&world);
+    assert_string_equal(world.seen, "A\nB\nC\nWAIT 2 70\n");
+    assert_int_equal(plain->replicas, -1);
+    assert_int_equal(one->replicas, 1);
+    assert_int_equal(two->replicas, 1);
+    assert_string_equal(two->text, "OK");
+    /* It was done, and how many have it is not known. */
+    world.step = 1;
+    struct end *lost = send_words(&world, "D", NULL, ask, NULL);
+    finish(&world);
+    assert_int_equal(lost->status, RK_OK);
+    assert_int_equal(lost->replicas, -1);
+    world_fini(&world);
+}
+
+static void answer_channels(struct fake_link *link, const char *text)
+{
+    if (strcmp(text, "SUBSCRIBE c") == 0)
+        fake_write(link,
+                   "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
+                   "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n"
+                   "*3\r\n$7\r\nmessage\r\n$1\r\nd\r\n$2\r\nhi\r\n"
+                   "*1\r\n+x\r\n*3\r\n:1\r\n:2\r\n:3\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+}
+
+static void on_message(void *context, struct rk_slice payload)
+{
+    struct world *world = context;
+    assert_true(rk_slice_is_equal(payload, RK_SLICE_LITERAL("hi")));
+    world->messages++;
+}
+
+static void on_channel(void *context, bool is_up)
+{
+    struct world *world = context;
+    assert_false(world->is_within);
+    if (is_up) world->channel_ups++;
+}
+
+static void test_channels(void **state)
+{
+    static struct world world;
+    (void)state;
+    world_init(&world, "redis", "", answer_channels);
+    struct rk_redis_subscription first = {
+        .channel = "c", .context = &world, .message = on_message, .state = on_channel};
+    struct rk_redis_subscription second = first;
+    world.is_within = true;
+    assert_int_equal(rk_redis_subscribe(world.redis, &first), RK_OK);
+    assert_int_equal(rk_redis_subscribe(world.redis, &first), RK_EEXIST);
+    world.is_within = false;
+    turn_until(&world, &world.messages, 1);
+    assert_int_equal(rk_redis_subscribe(world.redis, &second), RK_OK);
+    turn_until(&world, &world.channel_ups, 2);
+    turn_until(&world, &world.messages, 3); /* one more, to both */
+    fake_hang_up_all(&world.fake);
+    turn_until(&world, &world.channel_ups, 4);
+    rk_redis_unsubscribe(world.redis, &first);
+    rk_redis_unsubscribe(world.redis, &first);
+    rk_redis_unsubscribe(world.redis, &second);
+    world_fini(&world);
+}
+
+/* ---- guides ------------------------------------------------------------------------- */
+
+static void lie_about_slots(struct fake_link *link, const char *text)
+{
+    struct world *world = link->fake->context;
+    static const char *const maps[] = {
+        "*-1\r\n",
+        "+OK\r\n",
+        "*0\r\n",
+        /* Ranges that are none, each in its own way. */
+        "*10\r\n:1\r\n$-1\r\n*0\r\n*2\r\n:0\r\n:4\r\n"
+        "*3\r\n:0\r\n:99999\r\n*2\r\n$1\r\na\r\n:1\r\n"
+        "*3\r\n:5\r\n:4\r\n*2\r\n$1\r\na\r\n:1\r\n"
+        "*3\r\n:-1\r\n:4\r\n*2\r\n$1\r\na\r\n:1\r\n"
+        "*3\r\n:0\r\n:4\r\n*2\r\n:7\r\n:1\r\n"
+        "*3\r\n:0\r\n:4\r\n*2\r\n$1\r\na\r\n:70000\r\n"
+        "*3\r\n:0\r\n:4\r\n*1\r\n$1\r\na\r\n",
+        "-CLUSTERDOWN x\r\n",
+    };
+    char map[128];
+    if (strcmp(text, "CLUSTER SLOTS") != 0) {
+        fake_write(link, strcmp(text, "ASKING") == 0 ? "+OK\r\n" : "+done\r\n");
+        return;
+    }
+    if (world->step < sizeof(maps) / sizeof(maps[0])) {
+        fake_write(link, maps[world->step++]);
+        /* The next attempt comes at once on a new connection. */
+        fake_hang_up(link);
+        return;
+    }
+    world->step++;
+    (void)snprintf(map, sizeof(map),
+                   "*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$0\r\n\r\n:%u\r\n$2\r\nid\r\n",
+                   link->fake->port);
+    fake_write(link, map);
+}
+
+static void test_maps(void **state)
+{
+    static struct world world;
+    (void)state;
+    world_init(&world, "redis+cluster", "", lie_about_slots);
+    struct end *end =
+        send_words(&world, "GET", "k", (struct rk_redis_ask){.deadline_ms = 60000}, NULL);
+    finish(&world);
+    assert_int_equal(end->status, RK_OK);
+    assert_true(rk_redis_is_up(world.redis));
+    assert_int_equal(rk_redis_node_count(world.redis), 1);
+    /* That number is no master's. */
+    end = send_words(&world, "GET", "k",
+                     (struct rk_redis_ask){.deadline_ms = 60000, .node = 2}, NULL);
+    finish(&world);
+    assert_int_equal(end->status, RK_EUNAVAILABLE);
+    world_fini(&world);
+}
+
+static void lie_about_masters(struct fake_link *link, const char *text)
+{
+    struct world *world = link->fake->context;
+    static const char *const answers[] = {
+        "*-1\r\n",
+        "-ERR x\r\n",
+        "*2\r\n$1\r\na\r\n",
+        "*2\r\n$9\r\n127.0.0.1\r\n$1\r\n0\r\n",
+        "*2\r\n$9\r\n127.0.0.1\r\n$5\r\n70000\r\n",
+        "*2\r\n$0\r\n\r\n$1\r\n1\r\n",
+        "*2\r\n:1\r\n:2\r\n",
+        "*1\r\n$1\r\na\r\n",
+    };
+    char answer[128];
+    if (strcmp(text, "SENTINEL get-master-addr-by-name m") == 0) {
+        if (world->step < sizeof(answers) / sizeof(answers[0])) {
+            fake_write(link, answers[world->step++]);
+            fake_hang_up(link);
+            return;
+        }
+        (void)snprintf(answer, sizeof(answer), "*2\r\n$9\r\n127.0.0.1\r\n$5\r\n%05u\r\n",
+                       link->fake->port);
+        fake_write(link, answer);
+    } else if (strcmp(text, "SUBSCRIBE +switch-master") == 0) {
+        fake_write(link,
+                   "*3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n"
+                   "*3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n$9\r\nother a 1\r\n"
+                   "*3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n$0\r\n\r\n"
+                   "*3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n:1\r\n");
+    } else {
+        fake_write(link, "+done\r\n");
+    }
+}
+
+static void test_masters(void **state)
+{
+    static struct world world;
+    (void)state;
+    world_init(&world, "redis+sentinel", "/m", lie_about_masters);
+    struct end *end =
+        send_words(&world, "GET", "k", (struct rk_redis_ask){.deadline_ms = 60000}, NULL);
+    finish(&world);
+    assert_int_equal(end->status, RK_OK);
+    assert_true(rk_redis_is_up(world.redis));
+    world_fini(&world);
+}
+
+/* ---- memory ------------------------------------------------------------------------- */
+
+static void answer_all(struct fake_link *link, const char *text)
+{
+    struct world *world = link->fake->context;
+    if (strncmp(text, "SUBSCRIBE", 9) == 0) {
+        answer_channels(link, text);
+    } else if (strcmp(text, "CLUSTER SLOTS") == 0) {
+        world->step = UINT32_MAX - 1;
+        lie_about_slots(link, text);
+    } else if (strcmp(text, "WAIT 1 1000") == 0) {
+        fake_write(link, ":1\r\n");
+    } else if (strcmp(text, "BYE") == 0) {
+        fake_hang_up(link);
+    } else {
+        fake_write(link, strncmp(text, "LONG", 4) == 0
+                             ? "*3\r\n$5\r\nhello\r\n:7\r\n*2\r\n$-1\r\n+x\r\n"
+                             : "+OK\r\n");
+    }
+}
+
+/* One life: connecting, commands, a script, a channel, a lost connection. */
+static void live(struct world *world, int64_t after, bool is_sticky)
+{
+    static struct rk_redis_script script = {.name = "s", .text = "return 1", .size = 8};
+    struct rk_redis_ask ask = {.deadline_ms = 300, .may_repeat = true};
+    struct rk_redis_subscription channel = {
+        .channel = "c", .context = world, .message = on_message, .state = on_channel};
+    rk_redis_script_init(&script);
+    rk_alloc_fail(after, is_sticky);
+    bool is_subscribed = rk_redis_subscribe(world->redis, &channel) == RK_OK;
+    (void)send_words(world, "SET", "a", ask, NULL);
+    (void)send_words(world, "LONG", "a", ask, NULL);
+    ask.wait_replicas = 1;
+    (void)send_words(world, "LONG", "b", ask, NULL);
+    finish(world);
+    ask.wait_replicas = 0;
+    (void)send_words(world, "BYE", "a", (struct rk_redis_ask){.deadline_ms = 100}, NULL);
+    (void)send_words(world, "SET", "b", ask, NULL);
+    finish(world);
+    rk_alloc_fail(-1, 0);
+    /* It gets over it. */
+    struct end *last = send_words(world, "SET", "c", (struct rk_redis_ask){0}, NULL);
+    assert_non_null(last);
+    finish(world);
+    assert_int_equal(last->status, RK_OK);
+    if (is_subscribed) turn_until(world, &world->channel_ups, 1);
+    rk_redis_unsubscribe(world->redis, &channel);
+}
+
+static void sweep(const char *scheme, bool is_sticky, int64_t step)
+{
+    static struct world world;
+    for (int64_t after = 0;; after += step) {
+        world_init(&world, scheme, "", answer_all);
+        (void)rk_alloc_take_count();
+        live(&world, after, is_sticky);
+        bool is_over = (int64_t)rk_alloc_take_count() < after;
+        world_fini(&world);
+        if (is_over) return;
+    }
+}
+
+static void test_without_memory(void **state)
+{
+    (void)state;
+    sweep("redis", false, 1);
+    sweep("redis+cluster", false, 1);
+    sweep("redis", true, 5);
+}
+
+static void test_new_without_memory(void **state)
+{
+    (void)state;
+    struct rk_redis_url url;
+    struct event_base *base = event_base_new();
+    assert_int_equal(
+        rk_redis_url_parse(&url, "rediss+cluster://127.0.0.1?insecure=1", NULL), RK_OK);
+    for (int64_t after = 0;; after++) {
+        struct rk_redis *redis = NULL;
+        struct rk_redis_error err;
+        struct rk_redis_options options = {
+            .struct_size = sizeof(options), .base = base, .url = &url, .client_name = "n"};
+        rk_alloc_fail(after, 1);
+        enum rk_status status = rk_redis_new(&redis, &options, &err);
+        rk_alloc_fail(-1, 0);
+        if (status == RK_OK) {
+            assert_true(after > 3);
+            rk_redis_free(redis);
+            break;
+        }
+        assert_int_equal(status, RK_ENOMEM);
+        assert_string_equal(err.text, "out of memory");
+    }
+    rk_redis_free(NULL);
+    rk_redis_url_fini(&url);
+    event_base_free(base);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_in_pieces),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_lost),
+        cmocka_unit_test(test_late),
+        cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_forgotten),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_scripts),
+        cmocka_unit_test(test_waits),
+        cmocka_unit_test(test_channels),
+        cmocka_unit_test(test_maps),
+        cmocka_unit_test(test_masters),
+        cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_new_without_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
