@@ -1,6 +1,8 @@
 """Members that come, go, move and are replaced, with the tool `rukun`, under load with a history."""
 
+import json
 import os
+import re
 import subprocess
 import time
 
@@ -158,6 +160,20 @@ def test_a_learner_does_not_vote(fresh):
     cluster.wait_ready()
     rukun(cluster, "cluster", "promote", "n4", "--wait", "30s")
     wait_until(lambda: roles(cluster["n1"])["n4"] == "voter", 5, "n1 sees it, too")
+
+
+def test_info_and_transfer(fresh):
+    cluster = fresh().wait_ready()
+    text = rukun(cluster, "cluster", "info")
+    for node in cluster:
+        assert re.search(rf"^{node.name} +\d +{node.http} +{node.rpc} +{node.peer} +voter +true",
+                         text, re.M), text
+    shown = json.loads(rukun(cluster, "-o", "json", "cluster", "info"))
+    assert shown["reconciled"] is True and len(shown["groups"]) == 10
+    for name in ("n2", "n1", "n3"):
+        assert "true" in rukun(cluster, "cluster", "transfer", "4", "--to", name)
+        assert cluster.leader(4).name == name
+    assert "no such voter" in rukun(cluster, "cluster", "transfer", "4", "--to", "n9", code=1)
 
 
 def test_leaders_spread_over_the_new_ones(fresh):
