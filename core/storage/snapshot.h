@@ -173,11 +173,13 @@ void rk_snapshot_sink_free(
 
 /* Housekeeping. */
 
-/* Removes the group's snapshot files of other ids than keep (keep.index 0: all of them) and
+/* Removes the group's snapshot files of other ids than keep (keep.index 0: all of them;
+ * with keep_newer only those below, since one that was received may wait for its mark) and
  * its .tmp files; with remove_received its .recv files too. Names that are not ours are
  * left. The folder is synced if anything was removed. RK_EIO. */
 struct rk_snapshot_clean {
     struct rk_snapshot_id keep; /* keep.group is the group */
+    bool keep_newer;
     bool remove_received;
 };
 RK_MUST_CHECK enum rk_status rk_snapshot_clean(struct rk_fs *fs, const char *dir,

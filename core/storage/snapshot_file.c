@@ -125,6 +125,7 @@ struct cleaning {
     struct rk_fs *fs;
     const char *dir;
     struct rk_snapshot_id keep;
+    bool keep_newer;
     bool remove_final;
     bool remove_tmp;
     bool remove_received;
@@ -138,7 +139,8 @@ static enum rk_status clean_each(void *context, const char *name)
     enum rk_snapshot_suffix suffix;
     if (!rk_snapshot_name_parse(name, &id, &suffix) || id.group != cleaning->keep.group)
         return RK_OK;
-    bool is_kept = id.index == cleaning->keep.index && id.term == cleaning->keep.term;
+    bool is_kept = (id.index == cleaning->keep.index && id.term == cleaning->keep.term) ||
+                   (cleaning->keep_newer && id.index > cleaning->keep.index);
     bool is_removed = suffix == RK_SNAPSHOT_TMP    ? cleaning->remove_tmp
                       : suffix == RK_SNAPSHOT_RECV ? cleaning->remove_received && !is_kept
                                                    : cleaning->remove_final && !is_kept;
@@ -166,6 +168,7 @@ enum rk_status rk_snapshot_clean(struct rk_fs *fs, const char *dir,
         .fs = fs,
         .dir = dir,
         .keep = options->keep,
+        .keep_newer = options->keep_newer,
         .remove_final = true,
         .remove_tmp = true,
         .remove_received = options->remove_received,

@@ -153,8 +153,8 @@ enum rk_status rk_group_open(struct rk_group *group, struct rk_wal_group *found,
     options.conf = group->conf;
     options.applied = group->mark_index;
     /* Files left by a snapshot that was not finished. */
-    struct rk_snapshot_clean clean = {{group->id, group->mark_index, group->mark_term},
-                                      false};
+    struct rk_snapshot_clean clean = {
+        .keep = {group->id, group->mark_index, group->mark_term}};
     status = rk_snapshot_clean(group->host->fs, group->host->snapshot_dir, &clean);
     if (status != RK_OK)
         rk_host_log(group->host, RK_LOG_WARN, "group %u: old snapshots stay: %s", group->id,
@@ -181,6 +181,7 @@ void rk_group_free(struct rk_group *group)
     rk_group_topics_free(group);
     rk_raft_free(group->raft);
     rk_machine_free(group->machine);
+    rk_machine_free(group->dying);
     rk_entry_log_free(group->log);
     rk_map_fini(&group->calls);
     rk_map_fini(&group->topics);

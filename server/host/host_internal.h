@@ -224,15 +224,13 @@ enum rk_receive_state {
     RK_RECEIVE_NONE,
     RK_RECEIVING,
     RK_RECEIVE_COMPLETE,  /* all bytes are in the sink */
-    RK_RECEIVE_FINISHING, /* being verified and made durable, perhaps on another thread */
-    RK_RECEIVE_RESTORING, /* records go into the machine */
+    RK_RECEIVE_FINISHING, /* being verified, made durable and restored, perhaps elsewhere */
     RK_RECEIVE_STEPPED,   /* raft has the message, the machine waits for its verdict */
 };
 
 struct rk_snapshot_receive {
     struct rk_snapshot_sink *sink; /* NULL: none, or being finished */
-    struct rk_snapshot_reader *reader;
-    struct rk_machine *machine; /* being restored, or whole and waiting for raft */
+    struct rk_machine *machine;    /* whole, waiting for raft */
     struct rk_buf message;
     struct rk_snapshot_id id;
     struct rk_member *from;
@@ -285,6 +283,8 @@ struct rk_group {
     uint64_t suspect_ms; /* boot time at which its snapshot was last doubted; 0: never */
     bool is_suspect;     /* it is to be read back next */
     const struct rk_wal_batch *clean_batch; /* when it is durable older snapshots go */
+    bool must_clean;                        /* it is: they are to be removed */
+    struct rk_machine *dying;               /* to be freed */
     struct rk_snapshot_send sends[RK_HOST_PEERS_MAX];
     struct rk_snapshot_receive receive;
 };
@@ -294,7 +294,9 @@ enum rk_work_kind {
     RK_WORK_CREATE,
     RK_WORK_WRITE,
     RK_WORK_FINISH,
-    RK_WORK_RECEIVED,
+    RK_WORK_RECEIVED, /* and restored */
+    RK_WORK_CLEAN,
+    RK_WORK_FREE,
     RK_WORK_VERIFY,
 };
 
@@ -304,8 +306,10 @@ struct rk_host_work {
     struct rk_fs *fs;
     const char *dir;
     struct rk_snapshot_id id;
+    const struct rk_group *group;
     struct rk_snapshot_file *file;
     struct rk_snapshot_sink *sink;
+    struct rk_machine *machine; /* restored, or to be freed */
     struct rk_snapshot_block block;
     struct rk_storage_error error;
 };
@@ -624,7 +628,7 @@ void rk_host_snapshot_wish(struct rk_host *host, struct rk_group *group, uint64_
 void rk_host_snapshot_written(struct rk_host *host, const struct rk_wal_batch *batch);
 void rk_host_snapshot_void(struct rk_host *host, const struct rk_group *group);
 void rk_host_snapshots_close(struct rk_host *host);
-enum rk_status rk_group_restore(struct rk_group *group, struct rk_machine **out,
+enum rk_status rk_group_restore(const struct rk_group *group, struct rk_machine **out,
                                 struct rk_snapshot_id id, struct rk_storage_error *error);
 void rk_host_work_start(struct rk_host *host, enum rk_work_kind kind);
 

@@ -31,6 +31,18 @@ void rk_host_work_run(struct rk_host_work *work)
     case RK_WORK_RECEIVED:
         work->status = rk_snapshot_sink_finish(work->sink, &work->error);
         work->sink = NULL;
+        if (work->status == RK_OK)
+            work->status =
+                rk_group_restore(work->group, &work->machine, work->id, &work->error);
+        break;
+    case RK_WORK_CLEAN: {
+        struct rk_snapshot_clean clean = {.keep = work->id, .keep_newer = true};
+        work->status = rk_snapshot_clean(work->fs, work->dir, &clean);
+        break;
+    }
+    case RK_WORK_FREE:
+        rk_machine_free(work->machine);
+        work->machine = NULL;
         break;
     case RK_WORK_VERIFY: {
         struct rk_snapshot_summary summary;
@@ -233,6 +245,13 @@ void rk_host_work_done(struct rk_host *host)
         rk_host_verified(host);
         return;
     }
+    if (kind == RK_WORK_CLEAN && work->status != RK_OK)
+        rk_host_log(host, RK_LOG_WARN, "group %u: old snapshots stay: %s", work->id.group,
+                    rk_status_text(work->status));
+    if (kind == RK_WORK_CLEAN || kind == RK_WORK_FREE) {
+        if (taking->is_void) give_up(host);
+        return;
+    }
     if (kind == RK_WORK_RECEIVED) {
         if (taking->is_void) give_up(host);
         rk_group_received(host->groups[work->id.group], work->status);
@@ -275,10 +294,32 @@ static struct rk_group *due(struct rk_host *host)
     return NULL;
 }
 
+/* What takes long and has time: removing large files, freeing a state that was replaced. */
+static bool tidy_begin(struct rk_host *host)
+{
+    for (uint32_t id = 0; id <= host->group_count; id++) {
+        struct rk_group *group = host->groups[id];
+        if (group->must_clean) {
+            group->must_clean = false;
+            host->work.id =
+                (struct rk_snapshot_id){id, group->mark_index, group->mark_term};
+            rk_host_work_start(host, RK_WORK_CLEAN);
+            return true;
+        }
+        if (group->dying != NULL) {
+            host->work.machine = group->dying;
+            group->dying = NULL;
+            rk_host_work_start(host, RK_WORK_FREE);
+            return true;
+        }
+    }
+    return false;
+}
+
 void rk_host_snapshots_run(struct rk_host *host)
 {
     struct rk_snapshot_taking *taking = &host->taking;
-    if (host->is_working) return;
+    if (host->is_working || tidy_begin(host)) return;
     if (taking->state == RK_TAKING_RECORDS) {
         take_on(host);
         return;
@@ -297,7 +338,8 @@ void rk_host_snapshots_run(struct rk_host *host)
         return;
     }
     if (group == NULL) group = due(host);
-    if (group != NULL && group->clean_batch == NULL) begin(host, group, index);
+    if (group != NULL && group->clean_batch == NULL && !group->must_clean)
+        begin(host, group, index);
 }
 
 bool rk_host_snapshots_have_more(const struct rk_host *host)
@@ -312,11 +354,7 @@ void rk_host_snapshot_written(struct rk_host *host, const struct rk_wal_batch *b
         struct rk_group *group = host->groups[id];
         if (group->clean_batch != batch) continue;
         group->clean_batch = NULL;
-        struct rk_snapshot_clean clean = {{id, group->mark_index, group->mark_term}, false};
-        enum rk_status status = rk_snapshot_clean(host->fs, host->snapshot_dir, &clean);
-        if (status != RK_OK)
-            rk_host_log(host, RK_LOG_WARN, "group %u: old snapshots stay: %s", id,
-                        rk_status_text(status));
+        group->must_clean = true;
     }
 }
 
@@ -325,15 +363,17 @@ void rk_host_snapshots_close(struct rk_host *host)
     host->is_working = false;
     if (host->work.kind == RK_WORK_WRITE) rk_buf_fini(&host->work.block.bytes);
     if (host->work.kind == RK_WORK_RECEIVED) rk_snapshot_sink_free(host->work.sink);
+    rk_machine_free(host->work.machine);
+    host->work.machine = NULL;
     if (host->taking.state != RK_TAKING_NONE) give_up(host);
 }
 
 /* --- restoring ----------------------------------------------------------------------- */
 
-enum rk_status rk_group_restore(struct rk_group *group, struct rk_machine **out,
+enum rk_status rk_group_restore(const struct rk_group *group, struct rk_machine **out,
                                 struct rk_snapshot_id id, struct rk_storage_error *error)
 {
-    struct rk_host *host = group->host;
+    const struct rk_host *host = group->host;
     struct rk_snapshot_reader *reader = NULL;
     struct rk_machine *machine = NULL;
     bool is_end = false;

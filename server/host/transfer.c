@@ -5,7 +5,7 @@
 /* A follower that needs entries which are gone gets the newest snapshot's file in chunks,
  * over a link of its own; what it has received survives a broken link. */
 
-enum { GIVE_UP_MS = 20000, AGAIN_MS = 1000, RESTORE_RECORDS = 2000 };
+enum { GIVE_UP_MS = 20000, AGAIN_MS = 1000 };
 
 enum ack { ACK_GOING = 0, ACK_DONE = 1, ACK_FAILED = 2 };
 
@@ -158,12 +158,21 @@ static void ack(struct rk_group *group, struct rk_member *to, struct rk_snapshot
     rk_host_section_end(group->host, to, RK_LINK_SNAPSHOT);
 }
 
+/* Freeing a large state takes long: it is done elsewhere, but for a second one that comes
+ * before the first is gone. */
+static void machine_drop(struct rk_group *group, struct rk_machine *machine)
+{
+    if (group->dying == NULL)
+        group->dying = machine;
+    else
+        rk_machine_free(machine);
+}
+
 static void receive_end(struct rk_group *group)
 {
     struct rk_snapshot_receive *receive = &group->receive;
     rk_snapshot_sink_free(receive->sink);
-    rk_snapshot_reader_free(receive->reader);
-    rk_machine_free(receive->machine);
+    machine_drop(group, receive->machine);
     rk_buf_fini(&receive->message);
     memset(receive, 0, sizeof(*receive));
 }
@@ -269,23 +278,7 @@ void rk_snapshot_chunk_receive(struct rk_host *host, struct rk_member *from,
     receive->state = RK_RECEIVE_COMPLETE;
 }
 
-/* The file is verified and durable, or not. */
-void rk_group_received(struct rk_group *group, enum rk_status status)
-{
-    struct rk_host *host = group->host;
-    struct rk_snapshot_receive *receive = &group->receive;
-    if (status == RK_OK)
-        status = rk_snapshot_reader_open(&receive->reader, host->fs, host->snapshot_dir,
-                                         receive->id, &host->work.error);
-    if (status == RK_OK) status = rk_group_machine_new(group, &receive->machine);
-    if (status == RK_EPROTO) status = RK_EUNSUPPORTED; /* another format of the file */
-    if (status != RK_OK) {
-        receive_fail(group, status, host->work.error.message);
-        return;
-    }
-    receive->state = RK_RECEIVE_RESTORING;
-}
-
+/* Raft is told, now that the whole state is there. */
 static void step(struct rk_group *group)
 {
     struct rk_host *host = group->host;
@@ -307,32 +300,18 @@ static void step(struct rk_group *group)
     receive->state = RK_RECEIVE_STEPPED;
 }
 
-static void restore_slice(struct rk_group *group)
+/* The file is verified, durable and loaded, or not. */
+void rk_group_received(struct rk_group *group, enum rk_status status)
 {
+    struct rk_host *host = group->host;
     struct rk_snapshot_receive *receive = &group->receive;
-    struct rk_storage_error why = {"its records"};
-    enum rk_status status = RK_OK;
-    bool is_end = false;
-    for (int i = 0; i < RESTORE_RECORDS && status == RK_OK && !is_end; i++) {
-        struct rk_slice record;
-        status = rk_snapshot_reader_next(receive->reader, &record, &is_end, &why);
-        if (status != RK_OK || is_end) break;
-        status = rk_machine_restore(receive->machine, record);
-        if (status != RK_OK)
-            (void)rk_group_record_fail(group, receive->machine, record, receive->id.index,
-                                       status, &why);
-    }
-    group->host->has_more = true;
-    if (status == RK_OK && is_end)
-        status = rk_machine_restore_finish(receive->machine, receive->id.index);
-    if (status != RK_OK) {
-        receive_fail(group, status, why.message);
-        return;
-    }
-    if (!is_end) return;
-    rk_snapshot_reader_free(receive->reader);
-    receive->reader = NULL;
-    step(group);
+    receive->machine = host->work.machine;
+    host->work.machine = NULL;
+    if (status == RK_EPROTO) status = RK_EUNSUPPORTED; /* another format of the file */
+    if (status != RK_OK)
+        receive_fail(group, status, host->work.error.message);
+    else
+        step(group);
 }
 
 bool rk_group_receive_run(struct rk_group *group)
@@ -344,11 +323,11 @@ bool rk_group_receive_run(struct rk_group *group)
         if (host->is_working) return false;
         receive->state = RK_RECEIVE_FINISHING;
         host->work.id = receive->id;
+        host->work.group = group;
         host->work.sink = receive->sink;
         receive->sink = NULL;
         rk_host_work_start(host, RK_WORK_RECEIVED);
         return true;
-    case RK_RECEIVE_RESTORING: restore_slice(group); return true;
     case RK_RECEIVE_STEPPED:
         if (rk_raft_taken_snapshot(group->raft) == receive->id.index) return false;
         /* Raft had its say in the ready before: it did not want it. */
@@ -379,7 +358,7 @@ enum rk_status rk_group_install(struct rk_group *group,
                                       snapshot->term, rk_buf_slice(&host->scratch));
     if (status != RK_OK) return status;
     rk_entry_log_install(group->log, snapshot->index, snapshot->term);
-    rk_machine_free(group->machine);
+    machine_drop(group, group->machine);
     group->machine = receive->machine;
     receive->machine = NULL;
     group->conf = group->mark_conf = snapshot->conf;

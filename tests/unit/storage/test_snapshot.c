@@ -297,7 +297,15 @@ static void test_clean(void **state)
     assert_int_equal(save(fs, two, 3), RK_OK);
     assert_int_equal(save(fs, other, 3), RK_OK);
     assert_int_equal(rk_fs_write_file(fs, dir, "notes", RK_SLICE_LITERAL("mine")), RK_OK);
-    struct rk_snapshot_clean clean = {.keep = two};
+    struct rk_snapshot_clean clean = {.keep = one, .keep_newer = true};
+    assert_int_equal(rk_snapshot_clean(fs, dir, &clean), RK_OK);
+    assert_true(has_file(fs, one, RK_SNAPSHOT_FINAL));
+    assert_true(has_file(fs, two, RK_SNAPSHOT_FINAL));
+    clean = (struct rk_snapshot_clean){.keep = two, .keep_newer = true};
+    assert_int_equal(rk_snapshot_clean(fs, dir, &clean), RK_OK);
+    assert_false(has_file(fs, one, RK_SNAPSHOT_FINAL));
+    assert_int_equal(save(fs, one, 3), RK_OK);
+    clean = (struct rk_snapshot_clean){.keep = two};
     assert_int_equal(rk_snapshot_clean(fs, dir, &clean), RK_OK);
     assert_false(has_file(fs, one, RK_SNAPSHOT_FINAL));
     assert_true(has_file(fs, two, RK_SNAPSHOT_FINAL));
