@@ -57,8 +57,19 @@ static void print_nodes(struct rk_buf *out, const struct rk_host_status *status)
     rk_buf_append_string(out, "]");
 }
 
-static void print_slots(struct rk_buf *out, const uint16_t *slots)
+/* Thousands of ranges, and hardly ever other ones: the text is kept. */
+static void print_slots(struct rk_buf *to, struct rk_worker *worker,
+                        const struct rk_host_status *status)
 {
+    struct rk_buf *out = &worker->slots_text;
+    const uint16_t *slots = status->group_count > 0 ? status->slots : NULL;
+    uint64_t version = slots != NULL ? status->map_version : 0;
+    if (out->size > 0 && !out->is_failed && worker->slots_version == version) {
+        rk_buf_append_slice(to, rk_buf_slice(out));
+        return;
+    }
+    rk_buf_reset(out);
+    worker->slots_version = version;
     rk_buf_append_string(out, ",\"slots\":[");
     for (uint32_t first = 0; slots != NULL && first < RK_SLOT_COUNT;) {
         uint32_t last = first;
@@ -69,6 +80,8 @@ static void print_slots(struct rk_buf *out, const uint16_t *slots)
         first = last + 1;
     }
     rk_buf_append_string(out, "]");
+    rk_buf_append_slice(to, rk_buf_slice(out));
+    if (out->is_failed) to->is_failed = true;
 }
 
 void rk_document_cluster(struct rk_buf *out, struct rk_worker *worker, bool is_hello)
@@ -101,7 +114,7 @@ void rk_document_cluster(struct rk_buf *out, struct rk_worker *worker, bool is_h
         rk_buf_printf(out, ",\"term\":%llu}", (unsigned long long)status.groups[i].term);
     }
     rk_buf_append_string(out, "]");
-    print_slots(out, status.group_count > 0 ? status.slots : NULL);
+    print_slots(out, worker, &status);
     rk_buf_append_string(out, "}");
 }
 

@@ -24,6 +24,7 @@ struct rk_rpc {
     struct rk_list connections;
     struct rk_list spare; /* freed calls, for the next */
     uint32_t spare_count;
+    struct rk_buf hello_text, hello_packed; /* the last answer to a hello, as msgpack too */
 };
 
 struct rpc_connection {
@@ -232,9 +233,34 @@ static bool map_find(struct rk_slice map, const char *name, struct rk_slice *out
     return false;
 }
 
+/* With its slots the document is large, and after a failure many clients ask at once: what
+ * has not changed is not converted again. */
+static struct rk_value hello_document(struct rk_rpc *rpc)
+{
+    struct rk_worker *worker = rpc->worker;
+    struct rk_value packed;
+    rk_buf_reset(&worker->scratch);
+    rk_document_cluster(&worker->scratch, worker, true);
+    struct rk_value text = {rk_buf_slice(&worker->scratch), RK_ENCODING_JSON};
+    if (!rk_slice_is_equal(text.bytes, rk_buf_slice(&rpc->hello_text))) {
+        rk_buf_reset(&rpc->hello_text);
+        rk_buf_reset(&rpc->hello_packed);
+        rk_arena_reset(&worker->reply_arena);
+        if (rk_value_convert(&packed, text, RK_ENCODING_MSGPACK, &worker->reply_arena) !=
+            RK_OK)
+            return text;
+        rk_buf_append_slice(&rpc->hello_packed, packed.bytes);
+        rk_buf_append_slice(&rpc->hello_text, text.bytes);
+        if (rpc->hello_text.is_failed || rpc->hello_packed.is_failed) {
+            rk_buf_reset(&rpc->hello_text);
+            return text;
+        }
+    }
+    return (struct rk_value){rk_buf_slice(&rpc->hello_packed), RK_ENCODING_MSGPACK};
+}
+
 static void greet(struct rpc_connection *connection, const struct rk_rpc_message *message)
 {
-    struct rk_worker *worker = connection->rpc->worker;
     struct rk_slice protocol;
     if (!rk_slice_is_equal(message->method, RK_SLICE_LITERAL("hello")) ||
         message->kind != RK_RPC_REQUEST) {
@@ -252,10 +278,7 @@ static void greet(struct rpc_connection *connection, const struct rk_rpc_message
     connection->is_greeted = true;
     struct rk_reply reply;
     rk_reply_problem(&reply, RK_OP_CLUSTER_INFO, RK_OK, NULL, "%s", "");
-    rk_buf_reset(&worker->scratch);
-    rk_document_cluster(&worker->scratch, worker, true);
-    reply.document.bytes = rk_buf_slice(&worker->scratch);
-    reply.document.encoding = RK_ENCODING_JSON;
+    reply.document = hello_document(connection->rpc);
     write_reply(connection, true, message->id, &reply);
 }
 
@@ -454,5 +477,7 @@ void rk_rpc_free(struct rk_rpc *rpc)
         close_connection(RK_CONTAINER(link, struct rpc_connection, link));
     rk_list_each_safe (link, &rpc->spare)
         rk_free(RK_CONTAINER(link, struct rpc_call, link));
+    rk_buf_fini(&rpc->hello_text);
+    rk_buf_fini(&rpc->hello_packed);
     rk_free(rpc);
 }

@@ -354,6 +354,7 @@ static void open_state(struct rk_worker *worker, const struct rk_config *config)
     rk_arena_init(&worker->arena);
     rk_arena_init(&worker->reply_arena);
     rk_buf_init(&worker->scratch);
+    rk_buf_init(&worker->slots_text);
     rk_buf_init(&worker->reply_buf);
 }
 
@@ -382,6 +383,7 @@ static void close_all(struct rk_worker *worker)
     rk_arena_fini(&worker->arena);
     rk_arena_fini(&worker->reply_arena);
     rk_buf_fini(&worker->scratch);
+    rk_buf_fini(&worker->slots_text);
     rk_buf_fini(&worker->reply_buf);
     rk_log_line(&worker->log, RK_LOG_INFO, "stopped");
     rk_log_fini(&worker->log);

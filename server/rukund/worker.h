@@ -49,7 +49,9 @@ struct rk_worker {
     struct rk_arena arena;       /* of the request being decoded */
     struct rk_arena reply_arena; /* of the reply being encoded */
     struct rk_buf reply_buf;
-    struct rk_buf scratch; /* of the document being made */
+    struct rk_buf scratch;    /* of the document being made */
+    struct rk_buf slots_text; /* part of a document, of this version of the slot map: */
+    uint64_t slots_version;
     struct event *timer;
     struct event *signals[2];
     struct evconnlistener *listeners[RK_WORKER_LISTENERS];
