@@ -286,6 +286,7 @@ struct rk_group {
     bool must_clean;                        /* it is: they are to be removed */
     struct rk_machine *dying;               /* to be freed */
     struct rk_snapshot_send sends[RK_HOST_PEERS_MAX];
+    uint64_t holds[RK_HOST_PEERS_MAX]; /* entries above stay for that peer; 0: none */
     struct rk_snapshot_receive receive;
 };
 
@@ -652,6 +653,9 @@ void rk_snapshot_ack_receive(struct rk_host *host, struct rk_member *from,
                              struct rk_slice body);
 bool rk_group_receive_run(struct rk_group *group); /* true: there is more to do */
 void rk_group_received(struct rk_group *group, enum rk_status status);
+/* How far the log may be compacted: to index, or less for a peer that is sent a snapshot or
+ * catches up after one. Nobody is waited for beyond a log of size_max bytes. */
+uint64_t rk_group_held_index(struct rk_group *group, uint64_t index, uint64_t size_max);
 /* Raft took the snapshot: the machine waiting for it becomes the group's. */
 enum rk_status rk_group_install(struct rk_group *group,
                                 const struct rk_raft_snapshot *snapshot);

@@ -10,6 +10,7 @@ enum {
     SLICE_BYTES = 256 << 10,
     THRESHOLD_MIN = 16 << 20,
     RETRY_MS = 10000,
+    HOLD_SIZE = 64 << 20, /* of log, kept for slow followers above what it may grow by */
 };
 
 /* --- file work, on whatever thread --------------------------------------------------- */
@@ -174,6 +175,7 @@ static uint64_t compact_index(const struct rk_snapshot_taking *taking)
 static enum rk_status compact(struct rk_group *group, uint64_t index)
 {
     uint64_t term;
+    index = rk_group_held_index(group, index, threshold(group) + HOLD_SIZE);
     if (index < rk_entry_log_first(group->log)) return RK_OK;
     enum rk_status status = rk_entry_log_term(group->log, &term, index);
     if (status != RK_OK) return status;

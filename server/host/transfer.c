@@ -25,6 +25,41 @@ static void send_end(struct rk_group *group, struct rk_member *to, bool is_done)
 void rk_group_send_close(struct rk_group *group, struct rk_member *to)
 {
     send_end(group, to, false);
+    group->holds[to->at] = 0;
+}
+
+static const struct rk_raft_progress *progress_of(const struct rk_raft_status *status,
+                                                  const struct rk_member *member)
+{
+    for (uint32_t i = 0; i < status->progress_count; i++)
+        if (status->progress[i].id == member->number) return &status->progress[i];
+    return NULL;
+}
+
+/* Without this a slow follower would be sent one snapshot after the other: when it has one,
+ * what follows would be gone again. */
+uint64_t rk_group_held_index(struct rk_group *group, uint64_t index, uint64_t size_max)
+{
+    struct rk_host *host = group->host;
+    struct rk_raft_status status;
+    rk_raft_status(group->raft, &status);
+    bool is_too_much = rk_entry_log_bytes(group->log) > size_max;
+    uint64_t wanted = index;
+    for (uint32_t i = 0; i < host->member_count; i++) {
+        const struct rk_member *to = host->members[i];
+        uint64_t *hold = &group->holds[to->at];
+        if (*hold == 0) continue;
+        const struct rk_raft_progress *progress = progress_of(&status, to);
+        bool is_sending = group->sends[to->at].source != NULL;
+        if (progress == NULL || is_too_much ||
+            (!is_sending && (progress->match >= wanted || !rk_member_is_up(host, to)))) {
+            *hold = 0;
+            continue;
+        }
+        if (progress->match > *hold) *hold = progress->match;
+        if (*hold < index) index = *hold;
+    }
+    return index;
 }
 
 void rk_group_snapshot_send(struct rk_group *group, const struct rk_raft_message *message)
@@ -53,6 +88,7 @@ void rk_group_snapshot_send(struct rk_group *group, const struct rk_raft_message
     }
     send->id = id;
     send->moved_ms = rk_host_now(host);
+    group->holds[to->at] = id.index;
     rk_host_log(host, RK_LOG_INFO, "group %u: sends snapshot %" PRIu64 " to %s", group->id,
                 id.index, to->name);
 }

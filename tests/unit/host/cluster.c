@@ -54,6 +54,8 @@ static void send(struct node *node, const char *name, enum rk_host_link link,
         packet->from = from;
         packet->to = to;
         packet->link = link;
+        if (link == RK_LINK_SNAPSHOT)
+            packet->due_ms = cluster->now_ms + cluster->snapshot_ms;
         rk_buf_append_slice(&packet->bytes, frame);
         if (cluster->spoil != NULL) cluster->spoil(cluster, packet);
         *cluster->last = packet;
@@ -326,6 +328,12 @@ void cluster_step(struct cluster *cluster)
     while (packets != NULL) {
         struct packet *packet = packets;
         packets = packet->next;
+        if (packet->due_ms > cluster->now_ms) {
+            packet->next = NULL;
+            *cluster->last = packet;
+            cluster->last = &packet->next;
+            continue;
+        }
         struct node *to = &cluster->nodes[packet->to];
         enter(to);
         if (to->host != NULL && !cluster->cut[packet->from][packet->to])

@@ -37,6 +37,7 @@ struct packet {
     struct rk_buf bytes;
     uint32_t from, to;
     enum rk_host_link link;
+    uint64_t due_ms; /* arrives in the first step that is not before */
 };
 
 struct answer {
@@ -60,7 +61,8 @@ struct cluster {
     struct node nodes[CLUSTER_NODES_MAX];
     uint32_t count;
     uint64_t now_ms;
-    uint64_t disk_ms; /* how long a batch takes */
+    uint64_t disk_ms;     /* how long a batch takes */
+    uint64_t snapshot_ms; /* how long frames of snapshots travel */
     struct packet *first, **last;
     bool cut[CLUSTER_NODES_MAX][CLUSTER_NODES_MAX];
     struct answer *answers;
