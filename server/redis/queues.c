@@ -101,22 +101,29 @@ static void listed(struct rk_ask *call, const struct redisReply *reply)
     run(call);
 }
 
-/* The call may make the topic, which then needs a number first. */
+/* The call may make the topic, which then needs a number first. If it had one, Redis lost
+ * what it held: whose data it holds now is asked before anything is made there. */
 static void list_first(struct rk_ask *call)
 {
     const struct rk_store_topic *topic = made_topic(call);
     if (call->was_listed || topic == NULL) {
         rk_ask_fail(call, RK_EIO, "topic", "the topic has no number");
-        return;
+    } else if (topic->number != 0) {
+        rk_topic_numbered(call->store, rk_topic_make(call->store, topic->name), 0);
+        rk_ask_again(call);
+    } else if (rk_store_doubt(call->store)) {
+        rk_ask_begin(call);
+    } else {
+        call->was_listed = true;
+        rk_topic_list(call, topic->name, listed);
     }
-    call->was_listed = true;
-    rk_topic_list(call, topic->name, listed);
 }
 
-static void add_made(struct rk_args *args, const struct rk_store_topic *topic)
+static void add_made(struct rk_args *args, const struct rk_ask *call,
+                     const struct rk_store_topic *topic)
 {
     rk_args_add(args, topic->name);
-    if (topic->number != 0)
+    if (call->was_listed)
         rk_args_number(args, topic->number);
     else
         rk_args_text(args, "");
@@ -198,8 +205,8 @@ static void publish(struct rk_ask *call)
         rk_ask_fail(call, RK_EINVAL, "messages", "there is nothing to publish");
         return;
     }
-    rk_args_begin(&args, call, "publish", 8 + request->message_count * EACH_ARGS);
-    add_made(&args, call->topic);
+    rk_args_begin(&args, call, "publish", 10 + request->message_count * EACH_ARGS);
+    add_made(&args, call, call->topic);
     add_id_head(&args, call->topic);
     if (RK_HAS(request, FENCE))
         rk_args_number(&args, request->fence);
@@ -208,6 +215,8 @@ static void publish(struct rk_ask *call)
     rk_args_text(&args, RK_HAS(request, FENCE_NAME) ? "1" : "0");
     rk_args_add(&args, request->fence_name);
     rk_args_number(&args, FENCE_IDLE_MS);
+    rk_args_number(&args, call->store->history);
+    rk_args_text(&args, call->begins != 0 ? "1" : "0");
     for (uint32_t i = 0; i < request->message_count; i++)
         add_message(&args, &request->messages[i]);
     rk_args_eval(&args, call, RK_SCRIPT_PUBLISH, NULL, published);
@@ -260,7 +269,7 @@ static void rule(struct rk_ask *call, const char *op)
         return;
     }
     rk_args_begin(&args, call, op, 4 + 16);
-    add_made(&args, made);
+    add_made(&args, call, made);
     rk_args_text(&args, request->dead ? "1" : "0");
     rk_args_number(&args, request->limit != 0 ? request->limit : RK_BATCH_MAX);
     if (request->op == RK_OP_QUEUE_CONFIGURE) add_settings(&args, request);
@@ -365,6 +374,10 @@ static void peek(struct rk_ask *call)
 
 static void run(struct rk_ask *call)
 {
+    if (call->store->history == 0) {
+        rk_ask_begin(call); /* it was forgotten meanwhile */
+        return;
+    }
     switch (call->request.op) {
     case RK_OP_QUEUE_PUBLISH: publish(call); return;
     case RK_OP_QUEUE_CONSUME: rk_consume_start(call); return;

@@ -9,6 +9,7 @@
 struct line {
     uint64_t topic; /* number; 0: the line has its status already */
     uint64_t number;
+    uint64_t history;
     uint16_t slot;
     uint32_t attempt;
     uint32_t part; /* of the whole */
@@ -98,11 +99,11 @@ static const char *op_name(enum rk_op op)
     }
 }
 
-static void add_line(struct rk_args *args, uint64_t history, const struct line *line)
+static void add_line(struct rk_args *args, const struct line *line)
 {
     char text[RK_DELIVERY_ID_SIZE];
     struct rk_delivery_id id = {
-        .slot = line->slot, .history = history, .message = line->number};
+        .slot = line->slot, .history = line->history, .message = line->number};
     struct rk_slice copy = rk_arena_copy(
         &args->store->args, rk_slice_of(text, rk_delivery_id_print(text, &id)));
     if (copy.data == NULL) args->items = NULL;
@@ -123,8 +124,7 @@ static void settle(struct rk_ask *call)
     rk_args_text(&args, request->dead ? "1" : "0");
     rk_args_number(&args, request->visibility_ms);
     for (uint32_t i = 0; i < settling->count; i++)
-        if (settling->lines[i].topic != 0)
-            add_line(&args, call->store->history, &settling->lines[i]);
+        if (settling->lines[i].topic != 0) add_line(&args, &settling->lines[i]);
     rk_args_eval(&args, call, RK_SCRIPT_SETTLE, NULL, settled);
 }
 
@@ -274,6 +274,7 @@ static enum rk_status line_read(const struct rk_ask *call, struct settling *sett
         line->topic = topic;
     if (line->topic == 0) return RK_OK;
     line->number = id.message;
+    line->history = id.history;
     line->slot = id.slot;
     line->attempt = id.attempt;
     if (!settling->has_topics)
@@ -282,6 +283,17 @@ static enum rk_status line_read(const struct rk_ask *call, struct settling *sett
         settling->topic = 0;
     settling->has_topics = true;
     return RK_OK;
+}
+
+/* Of a history that may have begun since this node asked. */
+static bool has_foreign(const struct rk_ask *call)
+{
+    struct rk_delivery_id id;
+    for (uint32_t i = 0; i < call->request.ids.count; i++)
+        if (rk_delivery_id_parse(&id, call->request.ids.items[i]) == RK_OK &&
+            id.history != call->store->history)
+            return true;
+    return false;
 }
 
 void rk_ids_start(struct rk_ask *call)
@@ -301,6 +313,10 @@ void rk_ids_start(struct rk_ask *call)
         return;
     }
     call->gathered = settling;
+    if (has_foreign(call) && rk_store_doubt(call->store)) {
+        rk_ask_begin(call);
+        return;
+    }
     const char *field = request->is_bulk ? "ids" : "id";
     for (uint32_t i = 0; i < count; i++) {
         enum rk_status status = line_read(call, settling, i);

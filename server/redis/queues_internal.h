@@ -65,6 +65,7 @@ struct rk_store_topic *rk_topic_make(struct rk_store *store, struct rk_slice nam
 /* Known, or made: NULL without memory. Held until the call ends. */
 struct rk_store_topic *rk_topic_hold(struct rk_ask *call, struct rk_slice name);
 struct rk_store_topic *rk_topic_of_number(struct rk_store *store, uint64_t number);
+/* Its number is that; 0: not known. */
 void rk_topic_numbered(struct rk_store *store, struct rk_store_topic *topic,
                        uint64_t number);
 

@@ -48,6 +48,8 @@ bool rk_script_ok(struct rk_ask *call, const struct redisReply *reply, bool *nee
     if (status == 0) return true;
     if (status == 1)
         *needs_listing = true;
+    else if (status == 2)
+        rk_ask_again(call);
     else
         refused(call, reply, status);
     return false;

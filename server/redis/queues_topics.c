@@ -117,8 +117,11 @@ void rk_topic_numbered(struct rk_store *store, struct rk_store_topic *topic,
 {
     if (topic->number == number) return;
     struct rk_map *numbers = &store->queues->numbers;
+    struct rk_store_topic *other = rk_topic_of_number(store, number);
     if (topic->number != 0) rk_map_remove(numbers, &topic->number_node);
     topic->number = 0;
+    if (number == 0) return;
+    if (other != NULL) rk_topic_numbered(store, other, 0); /* it was, before a loss */
     rk_put_u64(topic->number_key, number);
     topic->number_node.key = rk_slice_of(topic->number_key, sizeof(topic->number_key));
     /* Without it the number is asked for again. */

@@ -12,6 +12,7 @@ enum {
     TICK_MS = 100,
     META_RETRY_MS = 200,
     META_DEADLINE_MS = 5000,
+    META_FRESH_MS = 1000,
 };
 
 extern const char rk_lua_clock[], rk_lua_store_meta[], rk_lua_store_topics[];
@@ -81,8 +82,6 @@ struct rk_slice rk_store_text(struct rk_store *store, uint64_t number)
 
 /* --- whose data it is -------------------------------------------------------------- */
 
-static void meta_ask(struct rk_store *store);
-
 static void meta_again(struct rk_store *store)
 {
     store->meta_retry_ms = rk_store_now() + META_RETRY_MS;
@@ -116,7 +115,9 @@ static void meta_known(struct rk_store *store, const struct redisReply *reply)
         rk_store_log(store, RK_REDIS_ERROR, "%s", store->refusal);
         meta_again(store);
     } else {
-        store->history = history;
+        if (history != store->last_history) rk_queues_forget(store);
+        store->history = store->last_history = history;
+        store->meta_known_ms = rk_store_now();
     }
     struct rk_list ready;
     rk_list_init(&ready);
@@ -176,13 +177,14 @@ static void meta_ask(struct rk_store *store)
     store->meta_id = rk_redis_eval(store->redis, &eval);
 }
 
+void rk_store_look(struct rk_store *store)
+{
+    if (store->history == 0 && rk_store_now() >= store->meta_retry_ms) meta_ask(store);
+}
+
 void rk_store_server(struct rk_store *store, const struct rk_redis_server *server)
 {
-    bool is_same = strcmp(store->run_id, server->run_id) == 0 &&
-                   strcmp(store->replid, server->replid) == 0;
-    if (is_same) return;
-    memcpy(store->run_id, server->run_id, sizeof(store->run_id));
-    memcpy(store->replid, server->replid, sizeof(store->replid));
+    (void)server; /* it may be the same as before, and still have lost what it had */
     rk_store_forget(store);
 }
 
@@ -190,7 +192,13 @@ void rk_store_forget(struct rk_store *store)
 {
     store->history = 0;
     store->meta_retry_ms = 0;
-    rk_queues_forget(store);
+}
+
+bool rk_store_doubt(struct rk_store *store)
+{
+    if (rk_store_now() < store->meta_known_ms + META_FRESH_MS) return false;
+    rk_store_forget(store);
+    return true;
 }
 
 const char *rk_store_refusal(const struct rk_store *store)
@@ -242,7 +250,7 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
         rk_heap_remove(&store->timers, top);
         woken(call);
     }
-    if (store->history == 0 && now >= store->meta_retry_ms) meta_ask(store);
+    rk_store_look(store);
     uint64_t next_ms = now + TICK_MS;
     if (store->history != 0) {
         uint64_t queues_ms = rk_queues_tick(store, now);

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+enum { BEGINS_MAX = 3 };
+
 /* --- lanes: ids of calls that brought none ----------------------------------------- */
 
 /* One call at a time uses a lane, so that a topic keeps one answer for each: what is asked
@@ -297,12 +299,26 @@ void rk_ask_begin(struct rk_ask *call)
         rk_list_remove(&call->link);
         rk_list_push_back(&store->waiting, &call->link);
         rk_ask_wake_at(call, call->deadline_ms);
+        rk_store_look(store);
     } else if (is_queue_op(call->request.op)) {
         rk_queues_start(call);
     } else {
         rk_ask_fail(call, RK_EUNSUPPORTED, NULL, "%s: not offered by the redis engine",
                     rk_op_info(call->request.op)->name);
     }
+}
+
+void rk_ask_again(struct rk_ask *call)
+{
+    if (call->begins == BEGINS_MAX) {
+        rk_ask_fail(call, RK_EIO, NULL, "Redis says one thing and another");
+        return;
+    }
+    call->begins++;
+    call->was_listed = false;
+    rk_queues_waited(call);
+    rk_store_forget(call->store);
+    rk_ask_begin(call);
 }
 
 static uint64_t deadline_of(const struct rk_request *request)

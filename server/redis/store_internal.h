@@ -64,6 +64,7 @@ struct rk_ask {
     bool is_dropped;
     bool is_sent;    /* a script of it was sent at least once */
     bool was_listed; /* its topic was entered into the list for it */
+    uint8_t begins;  /* anew */
     rk_ask_heard *answered;
     void (*finished)(struct rk_ask *call, const struct rk_reply *reply); /* own calls */
     void *context;                                                       /* of finished */
@@ -112,17 +113,22 @@ struct rk_store {
     uint32_t *free_lanes;
     uint32_t lane_count, free_lane_count;
     char lane_name[32];
-    uint64_t history; /* 0: the meta data is not known */
-    uint64_t meta_id; /* its command under way */
+    uint64_t history;      /* 0: the meta data is not known */
+    uint64_t last_history; /* before that */
+    uint64_t meta_id;      /* its command under way */
     uint64_t meta_retry_ms;
+    uint64_t meta_known_ms; /* when Redis said it last */
     char refusal[256];
-    char run_id[41], replid[41];
     struct rk_store_stats stats;
     struct rk_queue_store *queues;
 };
 
-/* What is remembered of Redis may be wrong: it is asked for again. */
+/* Redis may have lost what it held: whose data it holds is asked again. */
 void rk_store_forget(struct rk_store *store);
+/* Asks whose data Redis holds, if that is not known and it is time to. */
+void rk_store_look(struct rk_store *store);
+/* Forgets unless it was asked for a moment ago; whether it did. */
+bool rk_store_doubt(struct rk_store *store);
 void rk_asks_free(struct rk_store *store);
 uint64_t rk_store_now(void); /* ms, CLOCK_BOOTTIME */
 __attribute__((format(printf, 3, 4))) void
@@ -143,6 +149,8 @@ struct rk_ask *rk_ask_own(struct rk_store *store, const struct rk_request *reque
 struct rk_ask *rk_ask_part_new(struct rk_ask *whole, const struct rk_request *request,
                                uint32_t part);
 void rk_ask_begin(struct rk_ask *call);
+/* Redis is not what it was: begins anew once it is known what it is. */
+void rk_ask_again(struct rk_ask *call);
 /* At which moment rk_ask_woken is called, unless answered before. */
 void rk_ask_wake_at(struct rk_ask *call, uint64_t at_ms);
 void rk_ask_answer(struct rk_ask *call, struct rk_reply *reply); /* frees the call */

@@ -1,12 +1,8 @@
-"""A redis-server of a test's own, a small client of it, and the scripts of server/redis/lua
-put together as the node puts them together, but for the clock, which the test sets."""
+"""A client of Redis that speaks bytes, and the scripts of server/redis/lua put together as the
+node puts them together, but for the clock, which the test sets."""
 import hashlib
-import os
 import pathlib
-import shutil
 import socket
-import subprocess
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LUA = ROOT / "server" / "redis" / "lua"
@@ -54,32 +50,6 @@ class Connection:
     def __call__(self, *args):
         self.send(*args)
         return self.read()
-
-
-class Server:
-    def __init__(self, folder, *options):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [shutil.which("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1",
-             "--save", "", "--appendonly", "no", "--dir", str(folder), *options],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 10
-        while True:
-            try:
-                self.connection = Connection(self.port)
-                return
-            except OSError:
-                if time.monotonic() > until:
-                    self.close()
-                    raise
-                time.sleep(0.02)
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(timeout=10)
 
 
 def script(name, parts=("queue.lua",)):
@@ -141,7 +111,7 @@ class Topics:
         # What the beginning of ids says is the node's affair: slot 0 and history 77 here.
         head = b"m" + bytes([1, 0, 77])
         args = [topic, self.number(topic) if number is None else number, head, crc32c(head),
-                fence, "0" if fence_name is None else "1", fence_name or "", 86400000]
+                fence, "0" if fence_name is None else "1", fence_name or "", 86400000, 77, 0]
         for body in bodies:
             args += [body, *fields.values()]
         return self.run("publish", topic, *args, client=client, seq=seq, first=first)
@@ -207,8 +177,3 @@ def message_id(number, topic_number):
     digits = "abcdefghijklmnopqrstuvwxyz234567"
     return ("m" + "".join(digits[int(bits[i:i + 5], 2)]
                           for i in range(0, len(bits), 5))).encode()
-
-
-def has_redis():
-    return shutil.which("redis-server") is not None and os.access(
-        shutil.which("redis-server"), os.X_OK)

@@ -3,22 +3,22 @@ with the embedded engine (tests/redis/twin.c) does not reach."""
 import random
 
 import pytest
-from script_bench import Refused, Server, Topics, has_redis, message_id
-
-pytestmark = pytest.mark.skipif(not has_redis(), reason="redis-server is not installed")
+from redis_server import Redis
+from script_bench import Connection, Refused, Topics, message_id
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.close()
+def server():
+    with Redis() as server:
+        yield server
 
 
 @pytest.fixture
 def topics(server):
-    server.connection("FLUSHALL")
-    return Topics(server.connection)
+    connection = Connection(server.port)
+    connection("FLUSHALL")
+    yield Topics(connection)
+    connection.close()
 
 
 def test_keys_through_a_message_s_life(topics):
@@ -119,7 +119,6 @@ def test_empty_consume_is_not_remembered(topics):
 
 
 def test_who_waits_is_woken(topics, server):
-    from script_bench import Connection
     listener = Connection(server.port)
     assert listener("SUBSCRIBE", "q:wake")[0] == b"subscribe"
     topics.publish("t", "a")  # nobody waits: nothing is said

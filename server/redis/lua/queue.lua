@@ -9,7 +9,8 @@
 -- ARGV: 1 operation, 2 whether the topic holds dead letters, 3 size of the prefix,
 -- 4 channel, 5 client or '', 6 seq, 7 first_unanswered, 8 how long the answer is kept.
 -- Answers: status, time in us, whether a topic is to be listed, then what the operation
--- says; of a refusal field, text and a number. Status 1: the topic has to be listed first.
+-- says; of a refusal field, text and a number. Status 1: the topic has to be listed first;
+-- 2: it was made when Redis held another history than the node knows.
 local call, format = redis.call, string.format
 local now = math.floor(now_us / 1000)
 local ARGS = 8 -- before those of the operation
@@ -28,6 +29,7 @@ local COUNT = #NUMBERS
 local FIELDS = {unpack(NUMBERS)}
 FIELDS[COUNT + 1] = 'topic'
 FIELDS[COUNT + 2] = 'levels'
+FIELDS[COUNT + 3] = 'history'
 
 local function text(number) return format('%.0f', number) end
 
@@ -56,6 +58,7 @@ local function topic_open(base, is_dead)
     for i = 1, COUNT do topic[NUMBERS[i]] = tonumber(values[i]) or 0 end
     topic.name = values[COUNT + 1] or ''
     topic.levels = values[COUNT + 2] or '0'
+    topic.history = values[COUNT + 3] or ''
     opened[base] = topic
     return topic
 end

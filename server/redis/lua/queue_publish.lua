@@ -1,8 +1,10 @@
 -- queue.publish: all messages or none.
 -- ARGV after the common ones: 1 name, 2 number or '', 3 the beginning of ids (bytes, a letter
 -- first), 4 its CRC-32C so far, 5 fence or '', 6 whether it has a name, 7 that, 8 how long a
--- fence is kept, then for each message: body, cost, size, priority, group, delay_ms,
--- deliver_at, ttl_ms, publish id, scope of the unique key, unique key.
+-- fence is kept, 9 history, 10 whether that was asked for just now, then for each message:
+-- body, cost, size, priority, group, delay_ms, deliver_at, ttl_ms, publish id, scope of the
+-- unique key, unique key.
+local BEFORE = 10
 local EACH = 11
 local SCOPE_QUEUED, SCOPE_ACKED, SCOPE_WINDOW = '1', '2', '3'
 
@@ -60,7 +62,7 @@ local function id_text(topic, number)
 end
 
 local function message_in(i)
-    local at = ARGS + 8 + (i - 1) * EACH
+    local at = ARGS + BEFORE + (i - 1) * EACH
     return {
         body = ARGV[at + 1], cost = ARGV[at + 2] + 0, size = ARGV[at + 3] + 0,
         priority = ARGV[at + 4] + 0, group = ARGV[at + 5], delay_ms = ARGV[at + 6] + 0,
@@ -165,11 +167,12 @@ local function publish(topic)
             highest)
     end
     local inputs = {}
-    for i = 1, (#ARGV - ARGS - 8) / EACH do inputs[i] = message_in(i) end
+    for i = 1, (#ARGV - ARGS - BEFORE) / EACH do inputs[i] = message_in(i) end
     local refusal = no_room(topic, inputs)
     if refusal then return refusal end
     if topic.is_absent then topic_create(topic, arg(1), 0) end
     if topic.number == 0 then set(topic, 'number', tonumber(arg(2))) end
+    if topic.history ~= arg(9) then set(topic, 'history', arg(9)) end
     needs_listing = false
     local ids = {}
     for i, input in ipairs(inputs) do ids[i] = publish_one(topic, input) end
@@ -183,6 +186,9 @@ local function main()
     local answer = repeated_answer()
     if answer then return answer end
     local topic = topic_open(KEYS[1], ARGV[2] == '1')
+    if topic.history ~= '' and topic.history ~= arg(9) and arg(10) ~= '1' then
+        return {2, now_us, 0}
+    end
     if topic.number == 0 and arg(2) == '' then return {1, now_us, 0} end
     -- The first write is one that Redis refuses when it is full: nothing is half done then.
     call('HSETNX', KEYS[1] .. ':info', 'topic', arg(1))
