@@ -9,6 +9,8 @@ enum rk_snapshot_kind {
     RK_SNAPSHOT_HEADER = 1,
     RK_SNAPSHOT_RECORDS = 2,
     RK_SNAPSHOT_END = 3,
+    RK_SNAPSHOT_BACKUP = 4,     /* of a backup: its header, */
+    RK_SNAPSHOT_BACKUP_END = 5, /* and its end; see backup.c */
 };
 
 enum {
@@ -51,6 +53,18 @@ RK_MUST_CHECK enum rk_status rk_snapshot_reader_open_path(struct rk_snapshot_rea
                                                           const char *path,
                                                           struct rk_snapshot_id id,
                                                           struct rk_storage_error *error);
+/* As the reader's open, of a snapshot that stands within a file. */
+struct rk_snapshot_part {
+    struct rk_snapshot_id id;
+    uint64_t offset;
+    uint64_t bytes; /* 0: from the start to the end of the file */
+};
+RK_MUST_CHECK enum rk_status
+rk_snapshot_reader_open_part(struct rk_snapshot_reader **out, struct rk_fs *fs,
+                             const char *path, const struct rk_snapshot_part *part,
+                             struct rk_storage_error *error);
+/* CRC32C of all bytes that were read; of the whole snapshot at its end. */
+uint32_t rk_snapshot_reader_crc(const struct rk_snapshot_reader *reader);
 /* As rk_snapshot_verify, with the path given. */
 RK_MUST_CHECK enum rk_status rk_snapshot_verify_path(struct rk_fs *fs, const char *path,
                                                      struct rk_snapshot_id id,

@@ -1,4 +1,5 @@
 #include "base/alloc.h"
+#include "base/crc32c.h"
 #include "storage/snapshot_format.h"
 
 #include <inttypes.h>
@@ -11,9 +12,11 @@ struct rk_snapshot_reader {
     struct rk_buf conf_bytes;
     struct rk_buf block; /* payload of the current one, with its head */
     struct rk_reader at; /* in it */
+    uint64_t begin;      /* of the snapshot in the file */
     uint64_t offset;     /* of the next block */
-    uint64_t size;
-    uint32_t left; /* records in this block */
+    uint64_t size;       /* where the snapshot ends */
+    uint32_t crc;        /* of all bytes so far */
+    uint32_t left;       /* records in this block */
     uint32_t chain;
     uint32_t block_count;
     uint64_t record_count;
@@ -60,6 +63,7 @@ static enum rk_status next_block(struct rk_snapshot_reader *reader,
     if (crc != head->crc || head->number != reader->block_count)
         return damage(reader, offset, "the block fails its checksum", error);
     reader->chain = crc;
+    reader->crc = rk_crc32c(reader->crc, bytes, size);
     reader->block_count++;
     reader->offset += size;
     rk_reader_init(&reader->at, rk_slice_of(bytes + RK_SNAPSHOT_BLOCK_HEAD, head->size));
@@ -73,7 +77,7 @@ static enum rk_status read_header(struct rk_snapshot_reader *reader,
     enum rk_status status = next_block(reader, &head, error);
     if (status != RK_OK) return status;
     if (head.kind != RK_SNAPSHOT_HEADER)
-        return damage(reader, 0, "the first block is no header", error);
+        return damage(reader, reader->begin, "the first block is no header", error);
     uint32_t version = rk_read_u32(&reader->at);
     if (version != RK_SNAPSHOT_VERSION)
         return rk_storage_fail(error, RK_EPROTO,
@@ -87,10 +91,11 @@ static enum rk_status read_header(struct rk_snapshot_reader *reader,
     header->history = rk_read_u64(&reader->at);
     struct rk_slice conf = rk_read_blob(&reader->at);
     if (rk_reader_check(&reader->at, true) != RK_OK)
-        return damage(reader, 0, "the header is malformed", error);
+        return damage(reader, reader->begin, "the header is malformed", error);
     if (header->id.group != id.group || header->id.index != id.index ||
         header->id.term != id.term)
-        return damage(reader, 0, "the header is that of another snapshot", error);
+        return damage(reader, reader->begin, "the header is that of another snapshot",
+                      error);
     rk_buf_append_slice(&reader->conf_bytes, conf);
     if (rk_buf_check(&reader->conf_bytes) != RK_OK)
         return rk_storage_fail(error, RK_ENOMEM, "no memory for a configuration");
@@ -98,9 +103,9 @@ static enum rk_status read_header(struct rk_snapshot_reader *reader,
     return RK_OK;
 }
 
-enum rk_status rk_snapshot_reader_open_path(struct rk_snapshot_reader **out,
+enum rk_status rk_snapshot_reader_open_part(struct rk_snapshot_reader **out,
                                             struct rk_fs *fs, const char *path,
-                                            struct rk_snapshot_id id,
+                                            const struct rk_snapshot_part *part,
                                             struct rk_storage_error *error)
 {
     struct rk_snapshot_reader *reader = rk_calloc(1, sizeof(*reader));
@@ -112,14 +117,34 @@ enum rk_status rk_snapshot_reader_open_path(struct rk_snapshot_reader **out,
     if (status != RK_OK)
         rk_storage_fail(error, status, "%s: cannot be opened: %s", path,
                         rk_status_text(status));
-    else
-        status = read_header(reader, id, error);
+    if (status == RK_OK && part->bytes != 0) {
+        reader->begin = reader->offset = part->offset;
+        if (part->offset > reader->size || part->bytes > reader->size - part->offset)
+            status =
+                damage(reader, reader->size, "the file ends before its last block", error);
+        reader->size = part->offset + part->bytes;
+    }
+    if (status == RK_OK) status = read_header(reader, part->id, error);
     if (status != RK_OK) {
         rk_snapshot_reader_free(reader);
         return status;
     }
     *out = reader;
     return RK_OK;
+}
+
+enum rk_status rk_snapshot_reader_open_path(struct rk_snapshot_reader **out,
+                                            struct rk_fs *fs, const char *path,
+                                            struct rk_snapshot_id id,
+                                            struct rk_storage_error *error)
+{
+    const struct rk_snapshot_part whole = {.id = id};
+    return rk_snapshot_reader_open_part(out, fs, path, &whole, error);
+}
+
+uint32_t rk_snapshot_reader_crc(const struct rk_snapshot_reader *reader)
+{
+    return reader->crc;
 }
 
 enum rk_status rk_snapshot_reader_open(struct rk_snapshot_reader **out, struct rk_fs *fs,

@@ -3,6 +3,7 @@
 
 #include "fuzz_snapshot.h"
 #include "fuzz_wal.h"
+#include "storage/backup.h"
 #include "storage/memfs.h"
 #include "storage/snapshot.h"
 #include "storage/wal.h"
@@ -135,8 +136,47 @@ static void seed_snapshot(const char *name, uint32_t records)
     rk_buf_fini(&out);
 }
 
+static void seed_part(struct rk_backup_encoder *backup, uint32_t group, struct rk_buf *out)
+{
+    const struct rk_snapshot_header header = {.id = {group, 100 + group, 7}, .history = 77};
+    struct rk_snapshot_encoder encoder;
+    struct rk_snapshot_block block;
+    RK_ASSERT(rk_snapshot_encoder_init(&encoder, &header) == RK_OK);
+    for (uint32_t i = 0; i < group; i++)
+        RK_ASSERT(rk_snapshot_encoder_add(&encoder, RK_SLICE_LITERAL("record")) == RK_OK);
+    RK_ASSERT(rk_snapshot_encoder_finish(&encoder) == RK_OK);
+    rk_snapshot_encoder_take(&encoder, &block);
+    rk_backup_part(backup, header.id);
+    rk_backup_bytes(backup, rk_buf_slice(&block.bytes));
+    rk_buf_append_slice(out, rk_buf_slice(&block.bytes));
+    rk_buf_fini(&block.bytes);
+    rk_snapshot_encoder_fini(&encoder);
+}
+
+static void seed_backup(const char *name, uint32_t group_count)
+{
+    static struct rk_backup_encoder encoder;
+    const struct rk_backup_header header = {.id = 9,
+                                            .cluster_high = 1,
+                                            .history = 77,
+                                            .group_count = group_count,
+                                            .node = RK_SLICE_LITERAL("n1"),
+                                            .program = RK_SLICE_LITERAL("rukund")};
+    struct rk_buf out;
+    rk_buf_init(&out);
+    rk_buf_u8(&out, SEALED | COUNTED);
+    RK_ASSERT(rk_backup_begin(&encoder, &header, &out) == RK_OK);
+    for (uint32_t i = 0; i < group_count; i++)
+        seed_part(&encoder, i, &out);
+    RK_ASSERT(rk_backup_end(&encoder, &out) == RK_OK);
+    seed_write("backup", name, rk_buf_slice(&out));
+    rk_buf_fini(&out);
+}
+
 void seeds_of_storage(void)
 {
+    seed_backup("one", 1);
+    seed_backup("three", 3);
     seed_logs();
     seed_snapshot("empty", 0);
     seed_snapshot("records", 7);
