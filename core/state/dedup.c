@@ -374,6 +374,21 @@ static enum rk_status restore_client(struct rk_machine *machine, struct rk_reade
     return RK_OK;
 }
 
+static enum rk_status drop_client(struct rk_machine *machine, struct rk_apply *apply,
+                                  struct rk_client *client)
+{
+    enum rk_status status = forget_below(machine, apply, client, UINT64_MAX);
+    if (status != RK_OK) return status;
+    if (!rk_list_is_empty(&client->answers)) {
+        status = drop_answer(machine, answer_at(client->answers.next));
+        if (status != RK_OK) return status;
+    }
+    rk_object_leave(machine, &client->object);
+    rk_map_remove(&machine->clients, &client->node);
+    rk_free(client);
+    return RK_OK;
+}
+
 /* The timer is not moved by each request; when it runs out, what is left is waited for. */
 static enum rk_status client_due(struct rk_machine *machine, struct rk_apply *apply,
                                  struct rk_object *object)
@@ -385,16 +400,36 @@ static enum rk_status client_due(struct rk_machine *machine, struct rk_apply *ap
         rk_timer_start(machine, object, apply->now, RK_CLIENT_IDLE_MS - idle_ms);
         return RK_OK;
     }
-    enum rk_status status = forget_below(machine, apply, client, UINT64_MAX);
-    if (status != RK_OK) return status;
-    if (!rk_list_is_empty(&client->answers)) {
-        status = drop_answer(machine, answer_at(client->answers.next));
-        if (status != RK_OK) return status;
+    return drop_client(machine, apply, client);
+}
+
+static bool is_consume(struct rk_apply *apply, const struct answer *answer)
+{
+    struct rk_reply reply;
+    return answer->state == ANSWER_GIVEN &&
+           rk_reply_decode(&reply, rk_slice_of(answer->body, answer->body_size),
+                           apply->arena) == RK_OK &&
+           reply.op == RK_OP_QUEUE_CONSUME;
+}
+
+enum rk_status rk_dedup_retire(struct rk_machine *machine, struct rk_apply *apply)
+{
+    struct rk_map_cursor cursor;
+    enum rk_status status = RK_OK;
+    rk_map_each (node, &machine->clients, &cursor) {
+        if (machine->group != 0 || status != RK_OK) break;
+        struct rk_client *client = RK_CONTAINER(node, struct rk_client, node);
+        status = rk_object_touch(machine, &client->object);
+        if (status == RK_OK) status = drop_client(machine, apply, client);
     }
-    rk_object_leave(machine, object);
-    rk_map_remove(&machine->clients, &client->node);
-    rk_free(client);
-    return RK_OK;
+    rk_list_each_safe (link, &machine->objects) {
+        struct rk_object *object = RK_CONTAINER(link, struct rk_object, link);
+        if (status != RK_OK || object->kind != RK_OBJECT_ANSWER) continue;
+        struct answer *answer = RK_CONTAINER(object, struct answer, object);
+        rk_arena_reset(apply->arena);
+        if (is_consume(apply, answer)) status = drop_answer(machine, answer);
+    }
+    return status;
 }
 
 static void free_client(struct rk_machine *machine, struct rk_object *object)

@@ -32,4 +32,9 @@ RK_MUST_CHECK enum rk_status rk_dedup_end(struct rk_machine *machine,
 /* RK_OP_CALL_CANCEL and RK_OP_LOCK_CANCEL. */
 RK_MUST_CHECK enum rk_status rk_dedup_cancel(struct rk_machine *machine,
                                              struct rk_apply *apply);
+
+/* The history ends: clients of group 0 are forgotten, whose answers are grants and sessions
+ * of that history; of others what they consumed. Nothing may be pending. */
+RK_MUST_CHECK enum rk_status rk_dedup_retire(struct rk_machine *machine,
+                                             struct rk_apply *apply);
 #endif

@@ -56,6 +56,14 @@ void rk_machine_explain_entry(const struct rk_machine *machine, struct rk_slice 
         explain_request(machine, command.request, out);
 }
 
+const char *rk_machine_record_name(const struct rk_machine *machine, struct rk_slice record)
+{
+    if (record.size == 0 || record.data[0] >= RK_OBJECT_KIND_MAX) return NULL;
+    if (record.data[0] == RK_OBJECT_META) return "machine";
+    const struct rk_object_class *class = machine->classes[record.data[0]];
+    return class != NULL ? class->name : NULL;
+}
+
 void rk_machine_explain_record(const struct rk_machine *machine, struct rk_slice record,
                                char out[RK_MACHINE_WHY_SIZE])
 {

@@ -221,6 +221,9 @@ RK_MUST_CHECK enum rk_status rk_grant_release(struct rk_machine *machine,
 /* Taken away: events, lock delay. Settle after. */
 RK_MUST_CHECK enum rk_status rk_grant_lose(struct rk_machine *machine,
                                            struct rk_apply *apply, struct rk_grant *grant);
+/* Its history ends: what was asked for the time after it still holds. Settle after. */
+RK_MUST_CHECK enum rk_status
+rk_grant_retire(struct rk_machine *machine, struct rk_apply *apply, struct rk_grant *grant);
 /* Answers the wait's request and removes it. Settle after. */
 RK_MUST_CHECK enum rk_status rk_wait_finish(struct rk_machine *machine,
                                             struct rk_apply *apply, struct rk_wait *wait,

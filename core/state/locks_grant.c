@@ -228,6 +228,14 @@ enum rk_status rk_grant_lose(struct rk_machine *machine, struct rk_apply *apply,
     return status == RK_OK ? rk_grant_remove(machine, grant) : status;
 }
 
+enum rk_status rk_grant_retire(struct rk_machine *machine, struct rk_apply *apply,
+                               struct rk_grant *grant)
+{
+    enum rk_status status =
+        close_all(machine, grant, apply->now, grant->terms.lock_delay_ms);
+    return status == RK_OK ? give_back(machine, apply, grant) : status;
+}
+
 enum rk_status rk_wait_finish(struct rk_machine *machine, struct rk_apply *apply,
                               struct rk_wait *wait, struct rk_reply *reply)
 {

@@ -197,6 +197,19 @@ RK_MUST_CHECK enum rk_status rk_machine_lock_view(const struct rk_machine *machi
  * (RK_OP_BIRTH) serves who waits. */
 void rk_machine_hold_grants(struct rk_machine *machine, bool is_held);
 
+/* What a record is, by its first byte: "lock", "message" ...; NULL: not known. */
+const char *rk_machine_record_name(const struct rk_machine *machine,
+                                   struct rk_slice record);
+
+/* Of a restored machine that is to begin a new history: what belongs to the clients of the
+ * old one ends. Sessions, holds and waits go, and the answers remembered for them; minimum
+ * holds and lock delays stay. Messages in flight are ready again, uncounted; remembered
+ * consumes go. The fence counter makes a step. What remains: dedup of writes, seen fences,
+ * messages, entries, settings. The machine then has no history and no members, as before a
+ * birth. Deterministic: it follows the machine version, as apply does. RK_ENOMEM: throw it
+ * away. */
+RK_MUST_CHECK enum rk_status rk_machine_retire(struct rk_machine *machine);
+
 /* Digest of all records in creation order: equal on all nodes at the same index. O(n). */
 RK_MUST_CHECK enum rk_status rk_machine_hash(struct rk_machine *machine, uint64_t *out);
 #endif

@@ -235,6 +235,10 @@ enum rk_status rk_queue_nack(struct rk_machine *machine, struct rk_apply *apply)
 enum rk_status rk_queue_extend(struct rk_machine *machine, struct rk_apply *apply);
 enum rk_status rk_queue_return(struct rk_machine *machine, struct rk_apply *apply);
 enum rk_status rk_queue_delete(struct rk_machine *machine, struct rk_apply *apply);
+/* Its history ends: in flight, it is ready again, and was not handed out. RK_ENOMEM. */
+RK_MUST_CHECK enum rk_status rk_message_retire(struct rk_machine *machine,
+                                               struct rk_apply *apply,
+                                               struct rk_message *message);
 enum rk_status rk_message_due(struct rk_machine *machine, struct rk_apply *apply,
                               struct rk_object *object);
 

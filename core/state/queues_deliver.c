@@ -240,6 +240,16 @@ static enum rk_status return_one(struct rk_machine *machine, struct rk_apply *ap
     return rk_message_make_ready(machine, apply, message);
 }
 
+enum rk_status rk_message_retire(struct rk_machine *machine, struct rk_apply *apply,
+                                 struct rk_message *message)
+{
+    if (message->state != RK_MESSAGE_IN_FLIGHT || rk_message_is_purged(message))
+        return RK_OK;
+    enum rk_status status = rk_object_touch(machine, &message->topic->object);
+    if (status == RK_OK) status = rk_object_touch(machine, &message->object);
+    return status == RK_OK ? return_one(machine, apply, message) : status;
+}
+
 enum rk_status rk_queue_ack(struct rk_machine *machine, struct rk_apply *apply)
 {
     return settle_all(machine, apply, ack_one, &apply->reply->ack);

@@ -102,8 +102,8 @@ static enum rk_status apply_open(struct rk_machine *machine, struct rk_apply *ap
     return RK_OK;
 }
 
-static enum rk_status end_session(struct rk_machine *machine, struct rk_apply *apply,
-                                  struct rk_session *session, bool is_expired)
+enum rk_status rk_session_end(struct rk_machine *machine, struct rk_apply *apply,
+                              struct rk_session *session, bool is_expired)
 {
     enum rk_status status = rk_object_touch(machine, &session->object);
     if (status == RK_OK) status = rk_locks_end_session(machine, apply, session, is_expired);
@@ -125,14 +125,14 @@ static enum rk_status apply_close(struct rk_machine *machine, struct rk_apply *a
         return rk_refuse(apply->reply, RK_ESESSION, "session",
                          "the session was closed or has expired");
     apply->reply->closed = true;
-    return end_session(machine, apply, session, false);
+    return rk_session_end(machine, apply, session, false);
 }
 
 static enum rk_status session_due(struct rk_machine *machine, struct rk_apply *apply,
                                   struct rk_object *object)
 {
-    return end_session(machine, apply, RK_CONTAINER(object, struct rk_session, object),
-                       true);
+    return rk_session_end(machine, apply, RK_CONTAINER(object, struct rk_session, object),
+                          true);
 }
 
 enum rk_status rk_session_renew(struct rk_machine *machine, struct rk_session *session,

@@ -33,4 +33,8 @@ static inline struct rk_slice rk_session_id(const struct rk_session *session)
 /* As a keepalive, but through the log. */
 RK_MUST_CHECK enum rk_status rk_session_renew(struct rk_machine *machine,
                                               struct rk_session *session, uint64_t now);
+/* It goes, with what it holds and waits for; what it held is settled. */
+RK_MUST_CHECK enum rk_status rk_session_end(struct rk_machine *machine,
+                                            struct rk_apply *apply,
+                                            struct rk_session *session, bool is_expired);
 #endif
