@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "rukun.h"
 
@@ -41,6 +42,8 @@ struct cli {
     const char *peer; /* addresses of a node */
     const char *http;
     const char *rpc;
+    const char *node; /* that is asked */
+    const char *data; /* folder of a node */
     bool is_learner;
     const char *file; /* read the value from here; "-" is standard input */
     bool is_raw;
@@ -65,6 +68,7 @@ extern const struct cli_command cli_lock_commands[]; /* each ends with {NULL} */
 extern const struct cli_command cli_queue_commands[];
 extern const struct cli_command cli_cache_commands[];
 extern const struct cli_command cli_cluster_commands[];
+extern const struct cli_command cli_snapshot_commands[];
 
 /* NULL after an error was printed; exit code in *code. */
 rukun_client *cli_client(struct cli *cli, int *code);
@@ -89,6 +93,12 @@ int cli_value(const struct cli *cli, int index, char **data, size_t *size,
 void cli_print(const struct cli *cli, const char *json, size_t size);
 /* "1h", "90s", "250ms", "5" (seconds). False: not a duration. */
 bool cli_duration(const char *text, uint64_t *ms);
+
+/* GET over HTTP; the body goes to out. The status of a whole answer; 0 if there is none,
+ * and error says why. */
+enum { CLI_HTTP_ERROR_SIZE = 512 };
+int cli_http_get(const char *address, const char *path, FILE *out, uint64_t *size,
+                 char error[CLI_HTTP_ERROR_SIZE]);
 
 /* Runs command with the input (may be NULL) on its standard input. Calls beat every 200 ms
  * while it runs; when that returns false the command is ended (SIGTERM, after 5 s SIGKILL).

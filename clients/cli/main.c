@@ -6,7 +6,8 @@
 #include <string.h>
 
 static const struct cli_command *const areas[] = {cli_lock_commands, cli_queue_commands,
-                                                  cli_cache_commands, cli_cluster_commands};
+                                                  cli_cache_commands, cli_cluster_commands,
+                                                  cli_snapshot_commands};
 
 enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_SPAN, OPTION_NUMBER };
 
@@ -42,6 +43,8 @@ static const struct option options[] = {
     {"--peer", OPTION_TEXT, AT(peer), 0, "address of a node for the others, host:port"},
     {"--http", OPTION_TEXT, AT(http), 0, "and for HTTP"},
     {"--rpc", OPTION_TEXT, AT(rpc), 0, "and for RPC"},
+    {"--node", OPTION_TEXT, AT(node), 0, "node that a backup is read from"},
+    {"--data", OPTION_TEXT, AT(data), 0, "data folder of a node"},
     {"--learner", OPTION_FLAG, AT(is_learner), 0, "the node is to follow without a vote"},
     {"--file", OPTION_TEXT, AT(file), 0, "read the value from a file, - is standard input"},
     {"--raw", OPTION_FLAG, AT(is_raw), 0, "the value is bytes, not JSON"},
@@ -54,7 +57,7 @@ static void print_usage(FILE *out)
                  "       rukun call OPERATION JSON\n\n");
     for (size_t i = 0; i < sizeof(areas) / sizeof(areas[0]); i++)
         for (const struct cli_command *at = areas[i]; at->area != NULL; at++)
-            fprintf(out, "  %-7s %-8s %-34s %s\n", at->area, at->verb, at->usage,
+            fprintf(out, "  %-8s %-8s %-34s %s\n", at->area, at->verb, at->usage,
                     at->summary);
     fprintf(out, "\noptions:\n  %-14s %s\n", "-o json|table", "form of the output");
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)

@@ -312,6 +312,7 @@ static void add_pages(json_t *paths)
         {"/readyz", "200 with a quorum, 503 without."},
         {"/livez", "200 as long as the process serves."},
         {"/metrics", "Prometheus text."},
+        {"/snapshot", "A backup of all groups, as bytes."},
         {"/openapi.json", "This document."},
     };
     for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)

@@ -8,14 +8,19 @@
 /* Identity and birth. A folder gets a random disk id when it is made, and a number only
  * from its cluster; before that the node has no groups, so it can not vote. */
 
-enum { IDENTITY_VERSION = 1 };
+enum {
+    IDENTITY_PLAIN = 1,
+    IDENTITY_VERSION = 2, /* of a history that began from a backup */
+};
 enum { NODE_DAMAGED = 1 }; /* a flag of the section NODE */
 
 /* Node record of the log: u8 version, u64 disk, u64 cluster high, low, blob cluster name,
- * u64 history, varint number, varint data groups, blob member table. */
+ * u64 history, varint number, varint data groups, blob member table; from version 2 on u64
+ * digest of the backup, u64 index floor. */
 void rk_host_identity_encode(const struct rk_host *host, struct rk_buf *out)
 {
-    rk_buf_u8(out, IDENTITY_VERSION);
+    bool is_restored = host->number != 0 && host->restore.digest != 0;
+    rk_buf_u8(out, is_restored ? IDENTITY_VERSION : IDENTITY_PLAIN);
     rk_buf_u64(out, host->disk);
     rk_buf_u64(out, host->cluster.high);
     rk_buf_u64(out, host->cluster.low);
@@ -24,6 +29,9 @@ void rk_host_identity_encode(const struct rk_host *host, struct rk_buf *out)
     rk_buf_varint(out, host->number);
     rk_buf_varint(out, host->number == 0 ? 0 : host->group_count);
     rk_buf_blob(out, rk_buf_slice(&host->table));
+    if (!is_restored) return;
+    rk_buf_u64(out, host->restore.digest);
+    rk_buf_u64(out, host->restore.index_floor);
 }
 
 static enum rk_status damaged(struct rk_storage_error *why)
@@ -49,6 +57,10 @@ enum rk_status rk_host_identity_load(struct rk_host *host, struct rk_slice node,
     uint64_t number = rk_read_varint(&in);
     uint64_t group_count = rk_read_varint(&in);
     struct rk_slice table = rk_read_blob(&in);
+    if (version >= IDENTITY_VERSION) {
+        host->restore.digest = rk_read_u64(&in);
+        host->restore.index_floor = rk_read_u64(&in);
+    }
     if (rk_reader_check(&in, true) != RK_OK || version == 0 || host->disk == 0)
         return damaged(why);
     if (number == 0) return RK_OK;
@@ -96,13 +108,31 @@ enum rk_status rk_host_identity_write(struct rk_host *host)
     return status;
 }
 
-static void adopt(struct rk_host *host)
+static void adopt_write(struct rk_host *host)
 {
     enum rk_status status = rk_host_identity_write(host);
+    if (status == RK_OK && host->restore.is_running) status = rk_host_restore_mark(host);
     if (status != RK_OK)
         rk_host_fatal(host, status, "the identity can not be recorded");
     else
         host->is_adopting = true;
+}
+
+/* has_backup: its groups do not begin empty. */
+static void adopt(struct rk_host *host, bool has_backup)
+{
+    if (has_backup)
+        rk_host_restore_start(host);
+    else
+        adopt_write(host);
+}
+
+void rk_host_birth_restored(struct rk_host *host, enum rk_status status, const char *why)
+{
+    if (status != RK_OK)
+        rk_host_fatal(host, status, "the backup can not be restored: %s", why);
+    else
+        adopt_write(host);
 }
 
 static bool names_agree(const char *a, const char *b)
@@ -110,7 +140,8 @@ static bool names_agree(const char *a, const char *b)
     return a[0] == '\0' || b[0] == '\0' || strcmp(a, b) == 0;
 }
 
-/* Every named peer is empty and says so now, and this node's name comes first. */
+/* Every named peer is empty and says so now, or is to begin from the same backup, and this
+ * node's name comes first. */
 static bool may_mint(const struct rk_host *host)
 {
     if (host->members[0] != host->self || host->refused[0] != '\0') return false;
@@ -118,6 +149,7 @@ static bool may_mint(const struct rk_host *host)
         const struct rk_member *member = host->members[i];
         if (member->probe_ms == 0 ||
             rk_host_now(host) - member->probe_ms > RK_HOST_PROBE_FRESH_MS ||
+            member->probe_backup != host->restore.digest ||
             !names_agree(member->probe_cluster, host->cluster_wish))
             return false;
     }
@@ -131,6 +163,10 @@ static void mint(struct rk_host *host)
         host->cluster.low = rk_random_next(&host->random);
         host->history = rk_random_next(&host->random) >> 1;
     } while (host->cluster.high == 0 || host->history == 0);
+    if (host->restore.digest != 0) {
+        host->group_count = host->restore.group_count;
+        host->restore.index_floor = rk_host_time_floor(host);
+    }
     struct rk_member_table table = {.version = 1,
                                     .next_number = host->member_count + 1,
                                     .birth_count = host->member_count,
@@ -156,12 +192,13 @@ static void mint(struct rk_host *host)
         rk_host_fatal(host, status, "out of memory at the birth of the cluster");
         return;
     }
-    adopt(host);
+    adopt(host, host->restore.digest != 0);
 }
 
 static bool is_unborn(const struct rk_host *host)
 {
-    return !host->is_running && !host->is_adopting && !host->is_adopt_writing;
+    return !host->is_running && !host->is_adopting && !host->is_adopt_writing &&
+           !host->restore.is_running;
 }
 
 static void probe_send(struct rk_host *host, struct rk_member *to)
@@ -171,6 +208,7 @@ static void probe_send(struct rk_host *host, struct rk_member *to)
     rk_buf_blob(out, rk_slice_of_string(host->self->peer));
     rk_buf_blob(out, rk_slice_of_string(host->self->http));
     rk_buf_blob(out, rk_slice_of_string(host->self->rpc));
+    rk_buf_u64(out, host->restore.digest);
     rk_host_section_end(host, to, RK_LINK_CONTROL);
 }
 
@@ -178,6 +216,7 @@ static void probe_send(struct rk_host *host, struct rk_member *to)
 void rk_host_birth_beat(struct rk_host *host)
 {
     if (!is_unborn(host)) return;
+    rk_host_restore_compare(host);
     for (uint32_t i = 0; i < host->member_count; i++)
         if (host->members[i] != host->self) probe_send(host, host->members[i]);
     if (may_mint(host)) mint(host);
@@ -202,7 +241,23 @@ static void adopt_offer(struct rk_host *host, struct rk_member *to)
     rk_buf_u64(out, host->history);
     rk_buf_varint(out, host->group_count);
     rk_buf_blob(out, rk_buf_slice(&host->table));
+    rk_buf_u64(out, host->restore.digest);
+    rk_buf_u64(out, host->restore.index_floor);
     rk_host_section_end(host, to, RK_LINK_CONTROL);
+}
+
+static enum rk_status group_begin(struct rk_host *host, uint32_t id,
+                                  struct rk_storage_error *why)
+{
+    struct rk_wal_group found = {0};
+    bool has_backup = host->restore.is_running;
+    enum rk_status status = rk_group_new(&host->groups[id], host, id);
+    if (status == RK_OK && has_backup) status = rk_host_restore_found(host, id, &found);
+    if (status == RK_OK)
+        status = rk_group_open(host->groups[id], has_backup ? &found : NULL, why);
+    rk_buf_fini(&found.mark_conf);
+    rk_entry_log_free(found.log);
+    return status;
 }
 
 /* The identity is durable: the node begins to take part. */
@@ -210,8 +265,7 @@ void rk_host_birth_written(struct rk_host *host)
 {
     for (uint32_t id = 0; id <= host->group_count; id++) {
         struct rk_storage_error why = {"out of memory"};
-        enum rk_status status = rk_group_new(&host->groups[id], host, id);
-        if (status == RK_OK) status = rk_group_open(host->groups[id], NULL, &why);
+        enum rk_status status = group_begin(host, id, &why);
         if (status != RK_OK) {
             rk_host_fatal(host, status, "group %u can not be opened: %s", id, why.message);
             return;
@@ -222,6 +276,7 @@ void rk_host_birth_written(struct rk_host *host)
         rk_host_fatal(host, status, "no slot map");
         return;
     }
+    if (host->restore.is_running) rk_host_restore_done(host);
     host->is_running = true;
     host->refused[0] = '\0';
     host->started_ms = rk_host_now(host);
@@ -308,6 +363,17 @@ static bool is_spent(const struct rk_host *host, uint64_t disk)
            rk_member_table_has_disk(&table, disk);
 }
 
+/* What its folder must have been prepared with: those who were there at the birth of a
+ * restored history begin from its backup, everybody else begins empty. */
+static uint64_t first_backup(const struct rk_host *host, const struct rk_member *from)
+{
+    struct rk_member_table table;
+    bool is_first = from->number != 0 &&
+                    rk_member_table_decode(&table, rk_buf_slice(&host->table)) == RK_OK &&
+                    from->number <= table.birth_count;
+    return is_first ? host->restore.digest : 0;
+}
+
 static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t disk,
                           struct rk_slice body)
 {
@@ -318,13 +384,16 @@ static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t
     struct rk_slice peer = rk_read_blob(&in);
     struct rk_slice http = rk_read_blob(&in);
     struct rk_slice rpc = rk_read_blob(&in);
+    uint64_t backup = rk_read_u64(&in);
     if (rk_reader_check(&in, true) != RK_OK ||
         !rk_host_text_take(wish, sizeof(wish), cluster) || disk == 0) {
         host->metrics.frames_dropped++;
         return;
     }
+    from->probe_backup = backup;
     bool is_awaited = host->is_running && from->number != 0 && from->disk == 0 &&
-                      names_agree(wish, host->cluster_name) && !is_spent(host, disk);
+                      backup == 0 && names_agree(wish, host->cluster_name) &&
+                      !is_spent(host, disk);
     if (!host->is_running || is_awaited) {
         if (!rk_member_addresses_take(from, peer, http, rpc)) return;
         probe_note(host, from, disk);
@@ -341,6 +410,14 @@ static void probe_receive(struct rk_host *host, struct rk_member *from, uint64_t
         snprintf(text, sizeof(text),
                  "node %s is not a member; add it with: rukun cluster add %s", from->name,
                  from->name);
+    else if (backup != first_backup(host, from))
+        snprintf(text, sizeof(text),
+                 backup == 0 ? "node %s was to begin from the backup that it does not have "
+                               "any more; replace it with: rukun cluster replace %s"
+                             : "node %s has a backup to restore, but the cluster is there "
+                               "already; empty its folder (and if it was a member: rukun "
+                               "cluster replace %s)",
+                 from->name, from->name);
     else if (from->disk == 0)
         snprintf(text, sizeof(text),
                  "the disk of node %s was replaced, too: it needs an empty data folder",
@@ -363,7 +440,7 @@ static void adopt_receive(struct rk_host *host, struct rk_slice body)
     struct rk_member_table rows;
     struct rk_cluster_id cluster;
     char name[RK_HOST_NAME_MAX + 1];
-    if (host->is_running || host->is_adopting || host->is_adopt_writing) return;
+    if (!is_unborn(host)) return;
     rk_reader_init(&in, body);
     cluster.high = rk_read_u64(&in);
     cluster.low = rk_read_u64(&in);
@@ -371,6 +448,8 @@ static void adopt_receive(struct rk_host *host, struct rk_slice body)
     uint64_t history = rk_read_u64(&in);
     uint64_t group_count = rk_read_varint(&in);
     struct rk_slice table = rk_read_blob(&in);
+    uint64_t backup = rk_read_u64(&in);
+    uint64_t index_floor = rk_read_u64(&in);
     if (rk_reader_check(&in, true) != RK_OK || group_count == 0 ||
         group_count > RK_HOST_GROUPS_MAX || cluster.high == 0 || history == 0 ||
         !rk_host_text_take(name, sizeof(name), cluster_name) ||
@@ -382,7 +461,10 @@ static void adopt_receive(struct rk_host *host, struct rk_slice body)
     if (rk_member_table_decode(&rows, table) == RK_OK)
         own = rk_member_table_find(&rows, rk_slice_of_string(host->name));
     /* Meant for another disk: perhaps for what this folder was before it was wiped. */
-    if (own == NULL || own->disk != host->disk) {
+    bool has_backup = backup != 0 && own != NULL && own->number <= rows.birth_count;
+    if (own == NULL || own->disk != host->disk ||
+        host->restore.digest != (has_backup ? backup : 0) ||
+        (has_backup && group_count != host->restore.group_count)) {
         host->metrics.frames_dropped++;
         return;
     }
@@ -396,14 +478,16 @@ static void adopt_receive(struct rk_host *host, struct rk_slice body)
     host->history = history;
     host->group_count = (uint32_t)group_count;
     memcpy(host->cluster_name, name, sizeof(name));
-    adopt(host);
+    host->restore.digest = backup;
+    host->restore.index_floor = index_floor;
+    adopt(host, has_backup);
 }
 
 static void refused_receive(struct rk_host *host, struct rk_slice body)
 {
     struct rk_reader in;
     char text[sizeof(host->refused)];
-    if (host->is_running || host->is_adopting || host->is_adopt_writing) return;
+    if (!is_unborn(host)) return;
     rk_reader_init(&in, body);
     if (!rk_host_text_take(text, sizeof(text), rk_read_blob(&in)) || in.is_failed) return;
     if (strcmp(text, host->refused) == 0) return;
@@ -477,9 +561,8 @@ static void birth_propose(struct rk_group *group)
     request.history = host->history;
     RK_SET(&request, HISTORY);
     if (group->id == 0) {
-        /* Seconds since 2020, so that fences also rise over lost histories. */
-        uint64_t seconds = host->now.wall_ms / 1000;
-        uint64_t floor = seconds > 1577836800 ? (seconds - 1577836800) << 20 : 0;
+        /* So that fences also rise over lost histories. */
+        uint64_t floor = rk_host_time_floor(host);
         request.fence_floor = host->fence_floor > floor ? host->fence_floor : floor;
         RK_SET(&request, FENCE_FLOOR);
     }

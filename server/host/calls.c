@@ -364,7 +364,8 @@ static bool is_refused(struct rk_host *host, uint64_t number,
                host->name);
     else if (!host->is_running)
         refuse(host, number, op, RK_EUNAVAILABLE, "%s",
-               host->refused[0] != '\0' ? host->refused : "the node has not joined yet");
+               rk_host_refusal(host)[0] != '\0' ? rk_host_refusal(host)
+                                                : "the node has not joined yet");
     else
         return false;
     return true;

@@ -147,6 +147,7 @@ static enum rk_status recover(struct rk_host *host, const struct rk_host_options
         status = rk_host_identity_load(host, rk_buf_slice(&found->node), why);
     else
         status = disk_mint(host, why);
+    if (status == RK_OK) status = rk_host_restore_open(host, options->data, why);
     if (status == RK_OK && host->number != 0) status = groups_recover(host, found, why);
     rk_wal_recovered_fini(found);
     rk_free(found);
@@ -195,6 +196,7 @@ void rk_host_close(struct rk_host *host)
 {
     if (host == NULL) return;
     rk_host_snapshots_close(host);
+    rk_host_backup_end(host);
     rk_host_calls_free(host);
     for (uint32_t id = 0; id <= RK_HOST_GROUPS_MAX; id++)
         rk_group_free(host->groups[id]);

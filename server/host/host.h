@@ -130,6 +130,20 @@ void rk_host_written(struct rk_host *host, enum rk_status status);
 void rk_host_work_run(struct rk_host_work *work);
 void rk_host_work_done(struct rk_host *host);
 
+/* A backup of all groups, see storage/backup.h; each group's part holds at least what was
+ * answered before begin. One at a time. program names who writes it; copied.
+ * RK_EUNAVAILABLE: the node serves no groups. RK_EBUSY: there is one. RK_ENOMEM. */
+RK_MUST_CHECK enum rk_status rk_host_backup_begin(struct rk_host *host,
+                                                  const char *program);
+/* Appends the next bytes to out until it holds about `size`; perhaps nothing: then there
+ * are some in a later turn. *is_done after the last ones. Any error ends the backup, and
+ * error (256 bytes) says why. RK_EUNAVAILABLE: no majority for 10 s, or no snapshot
+ * for 30 s. */
+RK_MUST_CHECK enum rk_status rk_host_backup_read(struct rk_host *host, struct rk_buf *out,
+                                                 size_t size, bool *is_done, char *error);
+/* Done or given up; nothing if there is none. */
+void rk_host_backup_end(struct rk_host *host);
+
 /* The disk or memory watermark: while set, operations that grow the state are refused here
  * as the leader (RK_EFULL) before they reach the log. */
 void rk_host_set_full(struct rk_host *host, bool is_full);

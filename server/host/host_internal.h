@@ -7,7 +7,8 @@
  * calls split over groups; forward.c calls on their way to and from other nodes; reads.c
  * reads and keepalives; parked.c consumes that wait; clock.c group time; snapshots.c,
  * transfer.c snapshots taken, sent, received; damage.c data that failed a checksum;
- * balance.c leader placement; version.c the machine version; status.c what others see. */
+ * backup.c backups read from here; restore.c a history that begins from one; balance.c
+ * leader placement; version.c the machine version; status.c what others see. */
 #ifndef RK_HOST_HOST_INTERNAL_H
 #define RK_HOST_HOST_INTERNAL_H
 
@@ -26,6 +27,7 @@
 #include "api/delivery_id.h"
 #include "state/machine.h"
 #include "state/members.h"
+#include "storage/backup.h"
 #include "storage/entry_log.h"
 #include "storage/snapshot.h"
 
@@ -99,6 +101,7 @@ struct rk_member {
     uint64_t down_ms;         /* boot time at which the bulk link fell; 0: up or never up */
     uint64_t probe_ms;        /* boot time of its last birth probe; 0: never */
     uint64_t probe_disk;
+    uint64_t probe_backup; /* digest of the backup that it is to begin from; 0: none */
     char probe_cluster[RK_HOST_NAME_MAX + 1];
     uint32_t machine_version; /* newest that it knows, as it says; 0: did not say */
     uint8_t odd_protocol;     /* another version of peer frames that it speaks; 0: none */
@@ -299,6 +302,37 @@ enum rk_work_kind {
     RK_WORK_CLEAN,
     RK_WORK_FREE,
     RK_WORK_VERIFY,
+    RK_WORK_RESTORE,
+};
+
+/* A backup that is being read from this node: one at a time. */
+struct rk_host_backup {
+    struct rk_backup_encoder *encoder; /* NULL: none */
+    struct rk_snapshot_source *source; /* of the group's snapshot; NULL: not there yet */
+    uint64_t size, sent;
+    uint64_t request; /* read round under way; 0: none */
+    uint64_t asked_ms, moved_ms, read_ms;
+    uint64_t index; /* that the snapshot must contain */
+    uint32_t group;
+    bool is_confirmed;
+    char program[RK_BACKUP_TEXT_MAX];
+};
+
+/* The backup that the folder of a node holds before its birth, and that its history then
+ * begins from. */
+struct rk_host_restore {
+    uint64_t digest;      /* 0: none */
+    uint64_t index_floor; /* of the restored groups; decided at the birth */
+    uint32_t group_count; /* data groups of the backup, before the birth */
+    bool is_running;      /* from the decision until the groups are open */
+    char dir[RK_FS_PATH_MAX], path[RK_FS_PATH_MAX];
+    char differs[256]; /* how another node's backup differs; "": it does not */
+    /* For the work of another thread, and its results. */
+    struct rk_fs *fs;
+    const char *snapshot_dir;
+    uint32_t machine_version;
+    struct rk_raft_conf_state conf;
+    struct rk_snapshot_id ids[RK_HOST_GROUPS_MAX + 1];
 };
 
 struct rk_host_work {
@@ -311,6 +345,7 @@ struct rk_host_work {
     struct rk_snapshot_file *file;
     struct rk_snapshot_sink *sink;
     struct rk_machine *machine; /* restored, or to be freed */
+    struct rk_host_restore *restore;
     struct rk_snapshot_block block;
     struct rk_storage_error error;
 };
@@ -405,6 +440,8 @@ struct rk_host {
     uint64_t boot_id;
     uint64_t read_request; /* the last one used */
 
+    struct rk_host_restore restore;
+    struct rk_host_backup backup;
     struct rk_snapshot_taking taking;
     struct rk_host_work work;
     bool is_working;
@@ -433,6 +470,9 @@ static inline uint64_t rk_host_now(const struct rk_host *host)
     return host->now.boot_ms;
 }
 
+/* status.c: why the node does not join; "" where nothing is known against it. */
+const char *rk_host_refusal(const struct rk_host *host);
+
 /* frames.c: sections gather in one frame a member and link; all are sent at the end of the
  * turn. The buffer is open until the end of the section. */
 struct rk_buf *rk_host_section(struct rk_host *host, struct rk_member *member,
@@ -460,9 +500,32 @@ void rk_host_node_receive(struct rk_host *host, struct rk_member *from,
 /* A group's first membership: the voters at the birth of the cluster. It stands in no log
  * entry, so every node that joins learns it from the member table. */
 void rk_host_first_conf(const struct rk_host *host, struct rk_raft_conf_state *out);
+/* The backup was turned into the first snapshots, or not. */
+void rk_host_birth_restored(struct rk_host *host, enum rk_status status, const char *why);
 /* Makes a fresh cluster's first entries if this group has none yet: when it begins to
  * serve, and each second until they are applied. */
 void rk_host_birth_propose(struct rk_group *group);
+
+/* backup.c */
+void rk_host_backup_confirmed(struct rk_host *host, const struct rk_raft_read_state *read);
+
+/* restore.c */
+/* At the start: looks whether the folder holds a backup to begin from. */
+enum rk_status rk_host_restore_open(struct rk_host *host, const char *data,
+                                    struct rk_storage_error *error);
+/* Before the birth: whether all nodes are to begin from the same. */
+void rk_host_restore_compare(struct rk_host *host);
+/* Turns the backup into the groups' first snapshots; then rk_host_birth_restored. */
+void rk_host_restore_start(struct rk_host *host);
+enum rk_status rk_restore_convert(struct rk_host_restore *restore,
+                                  struct rk_storage_error *error); /* any thread */
+enum rk_status rk_host_restore_mark(struct rk_host *host);         /* in the next batch */
+/* As recovery would find it; to be freed as that. */
+enum rk_status rk_host_restore_found(const struct rk_host *host, uint32_t group,
+                                     struct rk_wal_group *out);
+void rk_host_restore_done(struct rk_host *host); /* all of it is durable */
+/* Seconds since 2020, times 2^20: above what any earlier history can have counted up to. */
+uint64_t rk_host_time_floor(const struct rk_host *host);
 
 /* members.c */
 struct rk_member *rk_host_member_by_name(const struct rk_host *host, struct rk_slice name);

@@ -33,12 +33,20 @@ static void query(struct rk_group *group, const struct rk_request *request,
     reply->status = status;
 }
 
+/* A restored group has a state before its new history has begun. Reads wait for that: ids
+ * in their answers name it. */
+static bool is_unborn(const struct rk_group *group)
+{
+    return rk_machine_history(group->machine) == 0;
+}
+
 bool rk_group_read_now(struct rk_group *group, uint64_t number,
                        const struct rk_request *request)
 {
     struct rk_host *host = group->host;
     struct rk_reply reply;
-    if (request->op == RK_OP_SESSION_KEEPALIVE || request->op == RK_OP_CLUSTER_TRANSFER)
+    if (request->op == RK_OP_SESSION_KEEPALIVE || request->op == RK_OP_CLUSTER_TRANSFER ||
+        is_unborn(group))
         return false;
     uint64_t applied = rk_machine_index(group->machine);
     if (request->consistency != RK_CONSISTENCY_LOCAL) {
@@ -169,7 +177,7 @@ static void released(struct rk_group *group, struct rk_read_round *round, uint64
             continue;
         }
         call->min_index = index;
-        if (index <= applied)
+        if (index <= applied && !is_unborn(group))
             finish(call);
         else
             rk_list_push_back(&group->reads_ready, &call->link);
@@ -180,6 +188,7 @@ void rk_group_reads_released(struct rk_group *group, const struct rk_raft_read_s
                              size_t count)
 {
     for (size_t i = 0; i < count; i++) {
+        rk_host_backup_confirmed(group->host, &reads[i]);
         for (int k = 0; k < RK_HOST_READ_ROUNDS; k++) {
             struct rk_read_round *round = &group->rounds[k];
             if (round->request == 0 || round->request != reads[i].request) continue;
@@ -196,7 +205,7 @@ void rk_group_reads_applied(struct rk_group *group)
 {
     uint64_t applied = rk_machine_index(group->machine);
     struct rk_list calls;
-    if (rk_list_is_empty(&group->reads_ready)) return;
+    if (rk_list_is_empty(&group->reads_ready) || is_unborn(group)) return;
     rk_list_init(&calls);
     move_all(&calls, &group->reads_ready);
     while (!rk_list_is_empty(&calls)) {

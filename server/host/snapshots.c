@@ -51,6 +51,9 @@ void rk_host_work_run(struct rk_host_work *work)
             rk_snapshot_verify(work->fs, work->dir, work->id, &summary, &work->error);
         break;
     }
+    case RK_WORK_RESTORE:
+        work->status = rk_restore_convert(work->restore, &work->error);
+        break;
     case RK_WORK_NONE: break;
     }
 }
@@ -252,6 +255,10 @@ void rk_host_work_done(struct rk_host *host)
                     rk_status_text(work->status));
     if (kind == RK_WORK_CLEAN || kind == RK_WORK_FREE) {
         if (taking->is_void) give_up(host);
+        return;
+    }
+    if (kind == RK_WORK_RESTORE) {
+        rk_host_birth_restored(host, work->status, work->error.message);
         return;
     }
     if (kind == RK_WORK_RECEIVED) {

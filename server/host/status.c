@@ -73,6 +73,11 @@ static void nodes_fill(struct rk_host *host, struct rk_host_status *out)
     out->node_count = host->member_count;
 }
 
+const char *rk_host_refusal(const struct rk_host *host)
+{
+    return host->refused[0] != '\0' ? host->refused : host->restore.differs;
+}
+
 void rk_host_status(struct rk_host *host, struct rk_host_status *out)
 {
     memset(out, 0, sizeof(*out));
@@ -92,10 +97,11 @@ void rk_host_status(struct rk_host *host, struct rk_host_status *out)
         out->state = host->state_text;
     } else if (host->is_running)
         out->state = "running";
-    else if (host->refused[0] == '\0')
+    else if (rk_host_refusal(host)[0] == '\0')
         out->state = "joining";
     else {
-        snprintf(host->state_text, sizeof(host->state_text), "refused: %s", host->refused);
+        snprintf(host->state_text, sizeof(host->state_text), "refused: %s",
+                 rk_host_refusal(host));
         out->state = host->state_text;
     }
     nodes_fill(host, out);

@@ -149,7 +149,9 @@ static void on_request(struct evhttp_request *request, void *context)
     if (rk_media_of_accept(&in.answer, rk_http_header(request, "Accept"), &rk_media_json) !=
         RK_OK)
         in.answer = rk_media_json;
-    if (rk_http_operation(&in) || rk_http_page(&in) || rk_http_raw(&in)) return;
+    if (rk_http_operation(&in) || rk_http_page(&in) || rk_http_raw(&in) ||
+        rk_http_backup(&in))
+        return;
     rk_http_problem(&in, RK_ENOENT, NULL, "there is nothing at %.200s", in.path);
 }
 
@@ -212,6 +214,7 @@ void rk_http_free(struct rk_http *http)
 {
     if (http == NULL) return;
     rk_http_stop(http);
+    rk_http_backup_free(http);
     rk_list_each_safe (link, &http->calls) {
         struct http_call *call = RK_CONTAINER(link, struct http_call, link);
         rk_calls_drop(http->worker, &call->call);

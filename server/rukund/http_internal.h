@@ -19,7 +19,8 @@ struct rk_http {
     struct rk_worker *worker;
     struct evhttp *server;
     struct evhttp_bound_socket *socket;
-    struct rk_list calls; /* struct http_call */
+    struct rk_list calls;       /* struct http_call */
+    struct http_backup *backup; /* that is being read; NULL: none */
 };
 
 /* A call that came in by HTTP. */
@@ -69,8 +70,10 @@ void rk_http_start(struct http_request *in, struct rk_request *request,
 /* Each answers the request if the path is its own; false otherwise. */
 bool rk_http_page(struct http_request *in);
 bool rk_http_raw(struct http_request *in);
+bool rk_http_backup(struct http_request *in);
 bool rk_http_operation(struct http_request *in);
 
+void rk_http_backup_free(struct rk_http *http);
 /* Accepts nothing until rk_worker_listen_again finds room. */
 void rk_http_rest(struct rk_http *http);
 /* Makes a connection's bufferevent, whose error pages are problem documents. */

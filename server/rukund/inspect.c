@@ -1,5 +1,7 @@
 #include "rukund/inspect.h"
 
+#include "rukund/backups.h"
+#include "storage/backup.h"
 #include "storage/inspect.h"
 
 #include <stdio.h>
@@ -7,7 +9,8 @@
 
 static int usage(void)
 {
-    (void)fputs("usage: rukund inspect DIR [--batches] [--records] [--group N]\n", stderr);
+    (void)fputs("usage: rukund inspect DIR|BACKUP [--batches] [--records] [--group N]\n",
+                stderr);
     return 2;
 }
 
@@ -52,5 +55,7 @@ int rk_inspect_main(int argc, char *const *argv)
         else
             return usage();
     }
-    return data != NULL ? inspect(data, &options) : usage();
+    if (data == NULL) return usage();
+    return rk_backup_is_one(rk_fs_posix(), data) ? rk_backup_show(data)
+                                                 : inspect(data, &options);
 }

@@ -1,4 +1,4 @@
-/* inspect.h - `rukund inspect DIR`: prints and verifies a data folder. */
+/* inspect.h - `rukund inspect`: prints and verifies a data folder, or a backup. */
 #ifndef RK_RUKUND_INSPECT_H
 #define RK_RUKUND_INSPECT_H
 

@@ -1,4 +1,5 @@
 /* rukund: a node of Rukun. */
+#include "rukund/backups.h"
 #include "rukund/config.h"
 #include "rukund/inspect.h"
 #include "rukund/worker.h"
@@ -34,6 +35,10 @@ int main(int argc, char **argv)
     int code = 0;
     if (argc > 1 && strcmp(argv[1], "inspect") == 0)
         return rk_inspect_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "verify") == 0)
+        return rk_verify_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "restore") == 0)
+        return rk_restore_main(argc - 2, argv + 2);
     if (rk_config_load(&config, argc, argv, environ, error) != RK_OK) {
         (void)fprintf(stderr, "rukund: %s\n", error);
         rk_config_fini(&config);

@@ -206,6 +206,7 @@ static void run_loop(struct rk_worker *worker)
                               EVLOOP_ONCE | (worker->is_restless ? EVLOOP_NONBLOCK : 0));
         rk_worker_touch(worker);
         (void)rk_peers_sync(worker->peers);
+        rk_http_backup_run(worker->http);
         rk_host_flush(worker->host);
         worker->is_turn_open = false;
         rk_streams_flush(&worker->streams);
