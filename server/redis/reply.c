@@ -143,15 +143,16 @@ enum rk_status rk_redis_reader_feed(struct rk_redis_reader *reader, struct rk_sl
 }
 
 /* The parser waits for a string of this size; 0 if for something else. Only the head of a
- * string is left complete in the buffer: every other line is taken as soon as it ends. */
+ * string stays in the buffer as a whole line: every other line is taken as soon as it ends.
+ */
 static uint64_t awaited_size(const redisReader *parser)
 {
     uint64_t size = 0;
-    for (size_t at = parser->pos; at < parser->len; at++) {
+    for (size_t at = parser->pos; at + 1 < parser->len; at++) {
         char c = parser->buf[at];
-        if (c == '\r') return size;
-        if (c < '0' || c > '9' || size > UINT32_MAX) return c < '0' || c > '9' ? 0 : size;
-        size = size * 10 + (uint64_t)(c - '0');
+        if (c == '\r') return parser->buf[at + 1] == '\n' ? size : 0;
+        if (c < '0' || c > '9') return 0;
+        if (size <= UINT32_MAX) size = size * 10 + (uint64_t)(c - '0');
     }
     return 0;
 }

@@ -95,8 +95,35 @@ static void seed_settings(void)
     rk_buf_fini(&out);
 }
 
+static void seed_redis(void)
+{
+    seed_text(
+        "redis", "single", 0,
+        RK_SLICE_LITERAL("redis://user:p%40ss@host.example:6380/3?prefix=a%3A&wait=1"));
+    seed_text(
+        "redis", "sentinel", 0,
+        RK_SLICE_LITERAL("redis+sentinel://:p@a,b:1,[::1]/main/2?sentinel-password=s"));
+    seed_text("redis", "cluster", 0,
+              RK_SLICE_LITERAL("rediss+cluster://a,b?ca=f&cert=g&key=h&server-name=n"
+                               "&timeout-ms=100&wait-ms=5"));
+    seed_text("redis", "insecure", 0, RK_SLICE_LITERAL("rediss://h?insecure=1"));
+    seed_text("redis", "replies", 1,
+              RK_SLICE_LITERAL("+OK\r\n:-12\r\n$5\r\nhello\r\n$-1\r\n*-1\r\n*0\r\n-ERR "
+                               "bad\r\n*3\r\n*2\r\n:1\r\n$1\r\nx\r\n$-1\r\n*1\r\n+y\r\n"));
+    seed_text("redis", "huge", 1, RK_SLICE_LITERAL("*2000000000\r\n$9999999999\r\n"));
+    seed_text("redis", "moved", 2, RK_SLICE_LITERAL("MOVED 3999 127.0.0.1:6381"));
+    seed_text("redis", "script", 2,
+              RK_SLICE_LITERAL("ERR Error running script (call to f_1): @user_script:1: "
+                               "-OOM command not allowed"));
+    seed_text("redis", "info", 3,
+              RK_SLICE_LITERAL("# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n"
+                               "maxmemory:1048576\r\nmaxmemory_policy:noeviction\r\n"
+                               "role:slave\r\nloading:1\r\n"));
+}
+
 void seeds_of_texts(void)
 {
+    seed_redis();
     static const char *const json[] = {
         "application/json; charset=utf-8", "http://a",
         "application/vnd.msgpack;q=0.5, text/json, */*;q=0.1"};

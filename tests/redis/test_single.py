@@ -243,9 +243,10 @@ def test_loading():
 
 def test_wait_for_replicas(redis):
     with Redis(replicaof=f"127.0.0.1 {redis.port}") as replica:
-        wait_until(lambda: "state=online" in (redis.info("slave0") or ""), what="the replica")
         with Probe(redis.url(query="wait-ms=400")) as probe:
             probe.wait_up()
+            wait_until(lambda: probe.send("SET", "k", "v", flags="w1")["replicas"] == 1,
+                       what="the replica is in step")
             both = [probe.start("SET", f"k{n}", n, flags="w1") for n in range(50)]
             assert {probe.result(tag)["replicas"] for tag in both} == {1}
             assert replica("GET", "k49") == "49"

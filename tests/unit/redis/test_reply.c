@@ -51,10 +51,12 @@ static void print(struct rk_buf *out, const struct redisReply *reply)
     }
 }
 
-static const char many[] = "+OK\r\n:-12\r\n$5\r\nhello\r\n$0\r\n\r\n$-1\r\n*-1\r\n*0\r\n"
+static const char many[] = "+OK\r\n:1234567890123456789\r\n+99999999999\r\n$5\r\nhello\r\n$"
+                           "0\r\n\r\n$-1\r\n*-1\r\n*0\r\n"
                            "-ERR bad\r\n*3\r\n*2\r\n:1\r\n$1\r\nx\r\n$-1\r\n*1\r\n+y\r\n";
-static const char many_printed[] = "+OK\n-12\n'hello'\n''\nnil\nnil\n[]\n-ERR bad\n"
-                                   "[[1 'x'] nil [+y]]\n";
+static const char many_printed[] =
+    "+OK\n1234567890123456789\n+99999999999\n'hello'\n''\nnil\nnil\n[]\n-ERR bad\n"
+    "[[1 'x'] nil [+y]]\n";
 
 static enum rk_status read_all(struct rk_buf *out, struct rk_redis_reader *reader)
 {
