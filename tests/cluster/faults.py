@@ -114,7 +114,9 @@ class Run:
         self.same_everywhere()
         lines = self.recorder.lines
         figures = history.summary(lines)
-        print(f"figures: {figures}")
+        terms = [group["term"] for group in self.leader().raft()["groups"]]
+        print(f"figures: {figures}; terms {terms}")
+        assert max(terms) <= 4 * max(figures["faults"], 4), "terms run away"
         wrong = history.check_all(lines) + history.check_run(lines, share, faults, calls)
         if wrong or HISTORIES:
             folder = pathlib.Path(HISTORIES or tempfile.mkdtemp(prefix="rukun-history-"))
@@ -436,6 +438,21 @@ def cut_bridge(run):
     with cut_off(run, f"{sides[0]} from {sides[1]}, {middle} sees both"):
         for one, other in itertools.product(*sides):
             run.cluster.cut(one, other)
+
+
+def flap_link(run):
+    """Two nodes hear each other, and do not, and do, in silence or with resets."""
+    one, other = run.rng.sample(run.cluster.nodes, 2)
+    how = run.rng.choice(("DROP", "REJECT"))
+    run.note(f"cut {one} from {other} again and again, {how}")
+    for _ in range(4):
+        run.cluster.cut(one, other, how)
+        run.sleep(0.1, 1.5)
+        run.cluster.flush()
+        run.sleep(0.1, 0.5)
+    run.note(f"heal: {run.cluster.dropped()} packets met the cuts")
+    run.cluster.heal()
+    run.cluster.wait_ready()
 
 
 # Disks

@@ -82,7 +82,8 @@ def test_long_small_snapshots(fresh):
 def test_long_cut(net, size):
     with faults.Run(net(size=size), SEED) as run:
         run.repeat(LONG, faults.cut_halves, faults.cut_leader, faults.cut_hearing,
-                   faults.cut_speaking, faults.cut_bridge).finish(faults=8)
+                   faults.cut_speaking, faults.cut_bridge,
+                   faults.flap_link).finish(faults=8)
 
 
 @pytest.mark.slow
@@ -91,7 +92,7 @@ def test_long_everything(net):
     with faults.Run(net(size=3), SEED) as run:
         run.repeat(LONG, faults.cut_leader, faults.kill_one, faults.cut_bridge,
                    faults.pause_leader, faults.cut_hearing, faults.kill_all,
-                   faults.cut_speaking).finish(faults=8)
+                   faults.cut_speaking, faults.flap_link).finish(faults=8)
 
 
 def test_the_fixture_cleans_up():
