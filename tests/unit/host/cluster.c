@@ -142,6 +142,7 @@ struct cluster *cluster_new(struct cluster_options options)
     cluster->count = options.nodes;
     cluster->groups = options.groups;
     cluster->snapshot_bytes = options.snapshot_bytes;
+    cluster->segment_bytes = options.segment_bytes;
     cluster->verify_ms = options.verify_ms;
     cluster->last = &cluster->first;
     cluster->now_ms = 1000;
@@ -222,6 +223,7 @@ enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *err
         .group_count = cluster->groups,
         .seed = 7 + at + 1000 * node->wipes,
         .snapshot_bytes = cluster->snapshot_bytes,
+        .segment_bytes = cluster->segment_bytes,
         .verify_ms = cluster->verify_ms,
         .machine_version = node->machine_version,
         .fs = rk_memfs_fs(node->disk),

@@ -67,7 +67,7 @@ struct cluster {
     bool cut[CLUSTER_NODES_MAX][CLUSTER_NODES_MAX];
     struct answer *answers;
     uint64_t calls;
-    uint64_t snapshot_bytes, verify_ms;
+    uint64_t snapshot_bytes, segment_bytes, verify_ms;
     uint32_t groups;
     void (*spoil)(struct cluster *cluster, struct packet *packet); /* or NULL */
     struct rk_random random;
@@ -80,7 +80,7 @@ struct cluster {
 
 struct cluster_options {
     uint32_t nodes, groups;
-    uint64_t snapshot_bytes, verify_ms;
+    uint64_t snapshot_bytes, segment_bytes, verify_ms;
 };
 
 struct cluster *cluster_new(struct cluster_options options);
