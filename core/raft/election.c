@@ -46,7 +46,9 @@ static void reset(struct rk_raft *raft, uint64_t term)
 
 void rk_raft_become_follower(struct rk_raft *raft, uint64_t term, uint64_t leader)
 {
+    uint64_t kept = term == raft->term ? raft->vote : RK_RAFT_NONE;
     reset(raft, term);
+    RK_ASSERT(raft->vote == kept || RK_MUTANT(vote_cleared_on_stepdown)); /* rule 9 */
     raft->leader = leader;
     raft->role = RK_RAFT_FOLLOWER;
     if (leader != RK_RAFT_NONE) disarm_early(raft);
@@ -166,6 +168,7 @@ static void arm_retry(struct rk_raft *raft)
 static void start_campaign(struct rk_raft *raft, bool is_pre_vote,
                            enum rk_raft_campaign campaign)
 {
+    RK_ASSERT(!raft->options.must_not_vote); /* rule 18 */
     if (is_pre_vote)
         become_pre_candidate(raft);
     else
@@ -217,6 +220,7 @@ void rk_raft_handle_vote(struct rk_raft *raft, const struct rk_raft_message *mes
                     (is_pre && message->term > raft->term);
     bool is_granted = can_vote && rk_raft_log_is_up_to_date(&raft->log, message->index,
                                                             message->log_term);
+    RK_ASSERT(message->term <= raft->term || !rk_raft_is_in_lease(raft, message));
     if (!is_granted && raft->term == 0) return; /* a refusal needs a term to speak of */
     /* Rule 10: a granted pre-vote carries the term asked for, a refusal the own term. */
     rk_raft_send(raft,

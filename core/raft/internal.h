@@ -32,6 +32,7 @@ struct rk_raft_queue {
 struct rk_raft_pending {
     uint64_t number;
     uint64_t term;
+    uint64_t vote;
     uint64_t index; /* 0: no entries */
     uint64_t log_term;
     uint64_t snapshot_index; /* 0: none */
@@ -117,6 +118,8 @@ struct rk_raft {
     size_t batch_count;
 
     struct rk_raft_hard_state last_hard; /* as of the last ready */
+    uint64_t durable_term;               /* as last reported by rk_raft_persisted */
+    uint64_t durable_vote;
     uint64_t last_leader;
     enum rk_raft_role last_role;
 

@@ -17,7 +17,10 @@ bool rk_raft_advance_commit(struct rk_raft *raft)
     if (!rk_raft_log_matches(&raft->log, index, raft->term) &&
         !RK_MUTANT(commit_older_terms))
         return false;
-    return rk_raft_log_commit_to(&raft->log, index);
+    bool is_inside = rk_raft_log_commit_to(&raft->log, index);
+    RK_ASSERT(is_inside &&
+              (rk_raft_has_committed_in_term(raft) || RK_MUTANT(commit_older_terms)));
+    return true;
 }
 
 enum rk_status rk_raft_leader_append(struct rk_raft *raft,
@@ -203,6 +206,7 @@ void rk_raft_broadcast_heartbeat(struct rk_raft *raft)
         uint64_t commit =
             peer->match < raft->log.committed ? peer->match : raft->log.committed;
         if (RK_MUTANT(heartbeat_commit_unchecked)) commit = raft->log.committed;
+        RK_ASSERT(commit <= peer->match || RK_MUTANT(heartbeat_commit_unchecked));
         rk_raft_send(raft, (struct rk_raft_message){.type = RK_RAFT_MSG_HEARTBEAT,
                                                     .to = peer->id,
                                                     .commit = commit,
@@ -236,9 +240,11 @@ static void handle_rejection(struct rk_raft *raft, struct rk_raft_peer *peer,
     (void)rk_raft_send_append(raft, peer->id, true);
 }
 
-static void send_timeout_now(struct rk_raft *raft, uint64_t to)
+static void send_timeout_now(struct rk_raft *raft, const struct rk_raft_peer *to)
 {
-    rk_raft_send(raft, (struct rk_raft_message){.type = RK_RAFT_MSG_TIMEOUT_NOW, .to = to});
+    RK_ASSERT(!to->is_learner && to->match == rk_raft_log_last(&raft->log)); /* rule 12 */
+    rk_raft_send(raft,
+                 (struct rk_raft_message){.type = RK_RAFT_MSG_TIMEOUT_NOW, .to = to->id});
 }
 
 static void move_peer(struct rk_raft *raft, struct rk_raft_peer *peer, uint64_t index)
@@ -267,6 +273,8 @@ static void handle_append_resp(struct rk_raft *raft, struct rk_raft_peer *peer,
     }
     /* Nobody can hold more than the leader: such an answer is not of this log. */
     if (message->index > rk_raft_log_last(&raft->log)) return;
+    RK_ASSERT(!is_self || message->index < raft->log.offset || /* rule 2 */
+              raft->options.host_keeps_after || RK_MUTANT(ack_before_durable));
     if (!rk_raft_peer_update(peer, message->index) &&
         !(peer->match == message->index && peer->state == RK_RAFT_PROBE))
         return;
@@ -285,7 +293,7 @@ static void handle_append_resp(struct rk_raft *raft, struct rk_raft_peer *peer,
     while (!is_self && rk_raft_send_append(raft, id, false))
         ;
     if (id == raft->transferee && peer->match == rk_raft_log_last(&raft->log))
-        send_timeout_now(raft, id);
+        send_timeout_now(raft, peer);
 }
 
 static void handle_heartbeat_resp(struct rk_raft *raft, struct rk_raft_peer *peer,
@@ -319,7 +327,7 @@ static void handle_transfer(struct rk_raft *raft, struct rk_raft_peer *peer)
     raft->transferee = peer->id;
     raft->reads.is_lease_void = true;
     if (peer->match == rk_raft_log_last(&raft->log))
-        send_timeout_now(raft, peer->id);
+        send_timeout_now(raft, peer);
     else
         (void)rk_raft_send_append(raft, peer->id, true);
 }

@@ -110,6 +110,8 @@ enum rk_status rk_raft_open(struct rk_raft **out, const struct rk_raft_options *
     rk_raft_become_follower(raft, raft->term, RK_RAFT_NONE);
     raft->last_hard =
         (struct rk_raft_hard_state){raft->term, raft->vote, raft->log.committed};
+    raft->durable_term = raft->term;
+    raft->durable_vote = raft->vote;
     /* A first start without a known leader is evidence enough. */
     if (options->early_vote) arm_early(raft);
     *out = raft;
@@ -373,16 +375,28 @@ static void step_by_role(struct rk_raft *raft, const struct rk_raft_message *mes
         step_follower(raft, message);
 }
 
+static void step_pre_vote(struct rk_raft *raft, const struct rk_raft_message *message)
+{
+    uint64_t term = raft->term;
+    uint64_t vote = raft->vote;
+    if (pass_term(raft, message)) rk_raft_handle_vote(raft, message);
+    RK_ASSERT((raft->term == term && raft->vote == vote) || /* rule 10 */
+              RK_MUTANT(prevote_changes_term));
+}
+
 enum rk_status rk_raft_step_local(struct rk_raft *raft,
                                   const struct rk_raft_message *message)
 {
+    if (message->type == RK_RAFT_MSG_PRE_VOTE) {
+        step_pre_vote(raft, message);
+        return RK_OK;
+    }
     if (!pass_term(raft, message)) return RK_OK;
     switch (message->type) {
     case RK_RAFT_MSG_HUP:
         rk_raft_hup(raft, raft->options.pre_vote, RK_RAFT_CAMPAIGN_NORMAL);
         return RK_OK;
-    case RK_RAFT_MSG_VOTE:
-    case RK_RAFT_MSG_PRE_VOTE: rk_raft_handle_vote(raft, message); return RK_OK;
+    case RK_RAFT_MSG_VOTE: rk_raft_handle_vote(raft, message); return RK_OK;
     case RK_RAFT_MSG_APP:
     case RK_RAFT_MSG_HEARTBEAT:
     case RK_RAFT_MSG_SNAP: return step_from_leader(raft, message);

@@ -54,6 +54,7 @@ static bool has_lease(const struct rk_raft *raft)
     const struct rk_raft_reads *reads = &raft->reads;
     if (raft->options.read_mode != RK_RAFT_READ_LEASE) return false;
     if (reads->lease_start == 0 || reads->is_lease_void) return false;
+    RK_ASSERT(raft->transferee == RK_RAFT_NONE && !raft->options.early_vote); /* rule 14 */
     /* Voters ignore candidates for election_tick since they heard the round, which was
      * after it began. Rule 14: their clocks may be faster. */
     return raft->now - reads->lease_start + raft->options.drift_ticks <
@@ -70,6 +71,8 @@ bool rk_raft_reads_are_due(const struct rk_raft *raft)
 static uint64_t begin_round(struct rk_raft *raft)
 {
     struct rk_raft_reads *reads = &raft->reads;
+    RK_ASSERT(reads->begun == reads->count || rk_raft_has_committed_in_term(raft) ||
+              RK_MUTANT(read_before_noop)); /* rule 4 */
     reads->round++;
     for (; reads->begun < reads->count; reads->begun++) {
         reads->items[reads->begun].round = reads->round;
@@ -123,6 +126,7 @@ void rk_raft_reads_acked(struct rk_raft *raft, struct rk_raft_peer *peer, uint64
     renew_lease(raft, confirmed);
     size_t count = 0;
     while (count < reads->begun && reads->items[count].round <= confirmed) {
+        RK_ASSERT(reads->items[count].round != 0 && raft->role == RK_RAFT_LEADER);
         answer(raft, &reads->items[count], reads->items[count].index);
         count++;
     }

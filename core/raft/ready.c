@@ -54,6 +54,7 @@ static void release_free_answers(struct rk_raft *raft)
                    !has_new_entries(raft) && !has_new_snapshot(raft) &&
                    !is_vote_changed(raft);
     if (!is_free) return;
+    RK_ASSERT(!rk_raft_log_has_undurable(&raft->log)); /* rule 7: nothing slipped through */
     size_t count = raft->after.count;
     for (size_t i = 0; i < count; i++) {
         struct rk_raft_message message = raft->after.items[raft->after.head];
@@ -74,6 +75,24 @@ static void resolve_messages(struct rk_raft *raft)
         struct rk_raft_message *message = &raft->out.items[raft->out.head + i];
         if (message->entry_count > 0 && message->entries == NULL)
             message->entries = rk_raft_log_at(&raft->log, message->index + 1);
+    }
+}
+
+/* Rules 1 and 2: what an answer promises is on this disk, as far as the host said. */
+static void check_promises(const struct rk_raft *raft)
+{
+    for (size_t i = 0; i < raft->out.count; i++) {
+        const struct rk_raft_message *message = &raft->out.items[raft->out.head + i];
+        bool is_vote = message->type == RK_RAFT_MSG_VOTE_RESP;
+        bool is_ack = message->type == RK_RAFT_MSG_APP_RESP;
+        if (!is_vote && !is_ack) continue;
+        RK_ASSERT(message->term <= raft->durable_term || RK_MUTANT(vote_before_durable) ||
+                  RK_MUTANT(ack_before_durable));
+        if (message->reject || message->term < raft->durable_term) continue;
+        RK_ASSERT(!is_vote || message->to == raft->durable_vote ||
+                  RK_MUTANT(vote_before_durable));
+        RK_ASSERT(!is_ack || message->index < raft->log.offset ||
+                  message->term < raft->term || RK_MUTANT(ack_before_durable));
     }
 }
 
@@ -159,6 +178,7 @@ static void keep_pending(struct rk_raft *raft, struct rk_raft_ready *out)
     raft->pending[at] = (struct rk_raft_pending){
         .number = out->number,
         .term = out->done_term,
+        .vote = raft->vote,
         .index = out->done_index,
         .log_term = out->done_log_term,
         .snapshot_index = out->snapshot != NULL ? out->snapshot->index : 0,
@@ -216,6 +236,7 @@ enum rk_status rk_raft_ready(struct rk_raft *raft, struct rk_raft_ready *out)
     status = fetch(raft, &committed);
     if (status != RK_OK) return status;
     resolve_messages(raft);
+    check_promises(raft);
     take_committed(raft, &committed, out);
     out->has_soft_state =
         raft->leader != raft->last_leader || raft->role != raft->last_role;
@@ -300,6 +321,9 @@ enum rk_status rk_raft_persisted(struct rk_raft *raft, uint64_t number)
         raft->stall_elapsed = 0;
         raft->pending_head = (raft->pending_head + 1) % RK_RAFT_APPENDS_MAX;
         raft->pending_count--;
+        raft->durable_term = done.term;
+        raft->durable_vote = done.vote;
+        rk_raft_append_done(raft, &done);
         for (size_t i = 0; i < done.after_count; i++) {
             struct rk_raft_message message = raft->held.items[raft->held.head];
             raft->held.head++;
@@ -309,7 +333,6 @@ enum rk_status rk_raft_persisted(struct rk_raft *raft, uint64_t number)
             else
                 (void)rk_raft_queue_push(&raft->out, &message);
         }
-        rk_raft_append_done(raft, &done);
     }
     return RK_OK;
 }

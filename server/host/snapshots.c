@@ -179,6 +179,7 @@ static enum rk_status compact(struct rk_group *group, uint64_t index)
 {
     uint64_t term;
     index = rk_group_held_index(group, index, threshold(group) + HOLD_SIZE);
+    RK_ASSERT(index <= group->mark_index); /* rule 17: a snapshot has what is dropped */
     if (index < rk_entry_log_first(group->log)) return RK_OK;
     enum rk_status status = rk_entry_log_term(group->log, &term, index);
     if (status != RK_OK) return status;
