@@ -41,8 +41,9 @@ struct rk_store_options {
     const char *prefix; /* of all keys and channels; borrowed */
     uint32_t wait;      /* replicas that must have a write before it is answered */
     uint64_t seed;      /* of the names under which calls without an id are remembered */
-    /* For tests: Lua that sets now_us, the time in microseconds, instead of asking Redis;
-     * borrowed. */
+    /* For tests: what stands in place of lua/clock.lua, so that the time is theirs;
+     * borrowed.
+     */
     const char *clock;
     struct rk_store_io io;
 };

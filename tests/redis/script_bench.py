@@ -53,7 +53,8 @@ class Connection:
 
 
 def script(name, parts=("queue.lua",)):
-    clock = "local now_us = tonumber(redis.call('GET', 'test:now')) * 1000\n"
+    clock = (LUA / "clock.lua").read_text().replace(
+        "redis.call('TIME')", "{redis.call('GET', 'test:now') / 1000, 0}")
     return clock + "\n".join((LUA / part).read_text() for part in (*parts, name))
 
 

@@ -313,6 +313,9 @@ local function detach(topic, m)
     end
 end
 
+-- A message is found by the topic that made it, whose number its id has: `home`, where that is
+-- not the topic in which it stands or whose dead letter it is. That one knows where it moved.
+
 -- Changes the state and what follows from it; not the timer. Saves it.
 local function move(topic, m, state)
     ready_remove(topic, m)
@@ -326,7 +329,7 @@ end
 
 local function unique_release(topic, m)
     if m.scope == '0' then return end
-    call('HDEL', topic.base .. ':unique', m.unique)
+    call('HDEL', (m.home ~= '' and m.home or topic.base) .. ':unique', m.unique)
     m.scope, m.unique = '0', ''
 end
 
@@ -439,18 +442,25 @@ function due_move(topic)
     end
 end
 
+-- What was due here may have made dead letters that are over, too.
+local function due_move_all(topic)
+    due_move(topic)
+    local dead = opened[topic.base .. ':dead']
+    if dead and not dead.is_absent then due_move(dead) end
+end
+
 -- The topic of this call, after what was due. What its topic buries now is its concern, too.
 local function topic_begin()
     local topic = topic_open(KEYS[1], ARGV[2] == '1')
     if topic.is_dead then
         local above = topic.base:sub(1, -6)
         if call('ZCOUNT', above .. ':due', '-inf', text(now)) > 0 then
-            due_move(topic_open(above, above:sub(-5) == ':dead'))
+            due_move_all(topic_open(above, above:sub(-5) == ':dead'))
         end
     end
     if not topic.is_absent then
         needs_listing = needs_listing or topic.number == 0
-        due_move(topic)
+        due_move_all(topic)
     end
     return topic
 end

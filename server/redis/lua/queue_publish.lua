@@ -81,18 +81,26 @@ end
 
 local function window_keep(topic, key, id)
     if topic.dedup_ms == 0 then return end
-    call('SET', key, text(now + topic.dedup_ms) .. ' ' .. id, 'PX', text(topic.dedup_ms))
+    call('SET', key, text(now + topic.dedup_ms) .. ' ' .. id, 'PX', keep_ms(topic.dedup_ms))
 end
 
 local function publish_id_key(topic, input) return topic.base .. ':id:' .. input.publish_id end
 local function window_key(topic, input) return topic.base .. ':window:' .. input.unique end
 
+-- The id of the message with which the unique key goes. One that was redriven may have been
+-- purged elsewhere: its key is free.
+local function held_by(topic, unique)
+    local id = call('HGET', topic.base .. ':unique', unique)
+    if not id or call('HEXISTS', topic.base .. ':state', id) == 1 then return id end
+    local base = call('HGET', topic.base .. ':moved', id)
+    return base and call('HEXISTS', base .. ':state', id) == 1 and id
+end
+
 -- The id of the first message that this one repeats.
 local function repeated(topic, input)
     local id = input.publish_id ~= '' and window_find(publish_id_key(topic, input))
     if not id and input.scope ~= '0' then
-        id = call('HGET', topic.base .. ':unique', input.unique) or
-            window_find(window_key(topic, input))
+        id = held_by(topic, input.unique) or window_find(window_key(topic, input))
     end
     return id
 end
@@ -102,11 +110,13 @@ local function enter(topic, input)
     add(topic, 'published', 1)
     local ttl_ms = input.ttl_ms ~= 0 and input.ttl_ms or topic.ttl_ms
     local m = {
-        id = id_text(topic, topic.order), number = topic.order, order = topic.order,
+        id = id_text(topic, topic.order), order = topic.order,
+        -- Of timers that run out together the older message's goes first.
+        number = now * 4096 + topic.order % 4096,
         state = 'R', place = '-', settled = '-', ghost = '-', priority = input.priority,
         expires_at = ttl_ms ~= 0 and now + ttl_ms or 0, attempt = 0, deliveries = 0,
         failures = 0, cost = input.cost, size = input.size, group = input.group,
-        scope = '0', unique = '', home = '',
+        scope = '0', unique = '', home = topic.is_dead and topic.base or '',
     }
     if input.deliver_at > now then
         m.state = 'D'
@@ -177,7 +187,8 @@ local function publish(topic)
     local ids = {}
     for i, input in ipairs(inputs) do ids[i] = publish_one(topic, input) end
     if fence then
-        call('SET', fence_key, format('%.0f until=%.0f', fence, now + arg(8)), 'PX', arg(8))
+        call('SET', fence_key, format('%.0f until=%.0f', fence, now + arg(8)), 'PX',
+            keep_ms(arg(8)))
     end
     return answer_of(unpack(ids))
 end
