@@ -222,6 +222,8 @@ static enum rk_status acquire_again(struct rk_machine *machine, struct rk_apply 
     if (!is_one)
         return rk_refuse(apply->reply, RK_EEXIST, "resources",
                          "the owner holds some of them under another fence");
+    if (machine->is_holding && own->grant->fence <= machine->doubted)
+        return refuse_holding(apply);
     if (is_enough)
         return rk_grant_repeat(machine, apply, own->grant, &acquire->terms, apply->reply);
     if (own->grant->hold_count > 1)

@@ -145,6 +145,8 @@ enum rk_status rk_grant_repeat(struct rk_machine *machine, struct rk_apply *appl
 {
     enum rk_status status = rk_object_touch(machine, &grant->object);
     if (status != RK_OK) return status;
+    if (grant->fence <= machine->doubted) status = set_fence(machine, grant);
+    if (status != RK_OK) return status;
     if (terms->is_reentrant) grant->count++;
     if (grant->terms.lease_ms != terms->lease_ms) rk_grant_note(machine, grant);
     grant->terms.lease_ms = terms->lease_ms;
@@ -417,4 +419,9 @@ void rk_machine_hold_grants(struct rk_machine *machine, bool is_held)
         struct rk_lock *lock = RK_CONTAINER(node, struct rk_lock, node);
         if (lock->place_count != 0) rk_lock_mark(machine, lock);
     }
+}
+
+void rk_machine_doubt_grants(struct rk_machine *machine, uint64_t fence)
+{
+    machine->doubted = fence;
 }

@@ -254,6 +254,11 @@ uint32_t rk_machine_version(const struct rk_machine *machine)
     return machine->version;
 }
 
+uint64_t rk_machine_fence(const struct rk_machine *machine)
+{
+    return machine->fence;
+}
+
 uint64_t rk_machine_bytes(const struct rk_machine *machine)
 {
     return machine->bytes;

@@ -85,6 +85,7 @@ uint64_t rk_machine_index(const struct rk_machine *machine);   /* last applied *
 uint64_t rk_machine_time(const struct rk_machine *machine);    /* last stamp, ms */
 uint64_t rk_machine_history(const struct rk_machine *machine); /* 0 before birth */
 uint32_t rk_machine_version(const struct rk_machine *machine); /* behaviour in force */
+uint64_t rk_machine_fence(const struct rk_machine *machine);   /* the last one given */
 /* Logical bytes of all live objects, a versioned function of their records. */
 uint64_t rk_machine_bytes(const struct rk_machine *machine);
 uint64_t rk_machine_object_count(const struct rk_machine *machine);
@@ -196,6 +197,10 @@ RK_MUST_CHECK enum rk_status rk_machine_lock_view(const struct rk_machine *machi
  * refused as unavailable, not remembered. Not replicated. After its end the next birth
  * (RK_OP_BIRTH) serves who waits. */
 void rk_machine_hold_grants(struct rk_machine *machine, bool is_held);
+/* Grants up to this fence may have been given back, or lost, since: their store went back
+ * in time. A holder that asks for one again gets a new fence, and not while grants are held
+ * back. Not replicated. 0: none. */
+void rk_machine_doubt_grants(struct rk_machine *machine, uint64_t fence);
 
 /* What a record is, by its first byte: "lock", "message" ...; NULL: not known. */
 const char *rk_machine_record_name(const struct rk_machine *machine,

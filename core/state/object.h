@@ -237,6 +237,7 @@ struct rk_machine {
     struct rk_changes changes;
     const struct rk_op_handler *handlers[RK_OP_MAX];
     const struct rk_object_class *classes[RK_OBJECT_KIND_MAX];
+    uint64_t doubted; /* a fence, see rk_machine_doubt_grants */
     bool is_restoring;
     bool is_holding;         /* grants are held back, see rk_machine_hold_grants */
     uint64_t restored_bytes; /* what the restored machine's own record promises */

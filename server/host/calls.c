@@ -1,4 +1,5 @@
 #include "host/host_internal.h"
+#include "host/keeper.h"
 
 #include "base/mutant.h"
 
@@ -142,21 +143,27 @@ void rk_group_on_event(void *context, const struct rk_event *event)
 
 /* --- the way to the leader ----------------------------------------------------------- */
 
-void rk_call_propose(struct rk_call *call)
+void rk_call_command(const struct rk_call *call, uint64_t stamp_ms, struct rk_command *out)
 {
-    struct rk_group *group = call->group;
-    struct rk_host *host = group->host;
+    const struct rk_host *host = call->group->host;
     uint64_t now = rk_host_now(host);
     uint64_t left = call->deadline_ms > now ? call->deadline_ms - now : 1;
-    struct rk_command command = {
+    *out = (struct rk_command){
         .client = rk_slice_of(call->key, call->client_size),
         .seq = call->seq,
         .first_unanswered = call->first_unanswered,
-        .stamp_ms = rk_group_time(group),
+        .stamp_ms = stamp_ms,
+        .deadline_ms = stamp_ms + left,
         .home = call->origin != NULL ? call->origin->number : host->number,
         .request = rk_buf_slice(&call->request),
     };
-    command.deadline_ms = command.stamp_ms + left;
+}
+
+void rk_call_propose(struct rk_call *call)
+{
+    struct rk_group *group = call->group;
+    struct rk_command command;
+    rk_call_command(call, rk_group_time(group), &command);
     size_t before = group->proposals.size;
     rk_command_encode(&group->proposals, &command);
     rk_buf_u32(&group->sizes, (uint32_t)(group->proposals.size - before));
@@ -176,6 +183,13 @@ static void lead(struct rk_call *call)
     if (call->op == RK_OP_SESSION_KEEPALIVE) {
         if (RK_MUTANT(keepalive_unconfirmed))
             rk_call_keepalive(call);
+        else
+            rk_call_read(call);
+        return;
+    }
+    if (rk_keeper_owns(group, (enum rk_op)call->op)) {
+        if (call->is_write)
+            rk_keeper_take(call);
         else
             rk_call_read(call);
         return;
@@ -257,7 +271,9 @@ static void reads_send_back(struct rk_list *calls)
 {
     rk_list_each_safe (link, calls) {
         struct rk_call *call = RK_CONTAINER(link, struct rk_call, link);
-        if (call->op == RK_OP_SESSION_KEEPALIVE || call->is_probe) send_back(call);
+        if (call->op == RK_OP_SESSION_KEEPALIVE || call->is_probe ||
+            rk_keeper_owns(call->group, (enum rk_op)call->op))
+            send_back(call);
     }
 }
 
@@ -343,7 +359,7 @@ void rk_call_start(struct rk_call *call, const struct rk_request *request,
     if (request->op == RK_OP_QUEUE_CONSUME && request->wait_ms > 0)
         call->wait_ms = now + request->wait_ms;
     if (!call->is_write && request->op != RK_OP_SESSION_KEEPALIVE &&
-        request->op != RK_OP_CLUSTER_TRANSFER)
+        request->op != RK_OP_CLUSTER_TRANSFER && !rk_keeper_owns(call->group, request->op))
         rk_call_read_start(call, request);
     else
         rk_call_route(call);
@@ -467,7 +483,11 @@ static void unknown_acquire(struct rk_call *call)
 
 static void run_out(struct rk_call *call)
 {
-    if (call->is_dropped || call->origin != NULL) {
+    struct rk_keeper *keeper = call->group->host->keeper;
+    if (!call->is_dropped && call->sends == 0 && keeper != NULL &&
+        keeper->state != RK_KEEPER_OFF && rk_keeper_owns(call->group, (enum rk_op)call->op))
+        rk_keeper_refuse(call);
+    else if (call->is_dropped || call->origin != NULL) {
         rk_call_free(call); /* the origin has a deadline of its own */
     } else if (!call->is_write || call->sends == 0) {
         rk_call_fail(call, RK_EUNAVAILABLE, "group %" PRIu32 " has no leader that answers",

@@ -1,4 +1,4 @@
-#include "host/host_internal.h"
+#include "host/keeper.h"
 
 enum { FLAG_MAY_REPEAT = 1, FLAG_HAS_WAIT = 2, FORWARD_AGAIN_MS = 3000 };
 
@@ -38,9 +38,10 @@ static struct rk_call *taken_find(const struct rk_member *from, uint64_t id)
     return NULL;
 }
 
-static bool may_be_forwarded(const struct rk_request *request)
+static bool may_be_forwarded(const struct rk_group *group, const struct rk_request *request)
 {
     const struct rk_op_info *info = rk_op_info(request->op);
+    if (rk_keeper_owns(group, request->op)) return true;
     return info != NULL && (info->is_write || request->op == RK_OP_SESSION_KEEPALIVE ||
                             request->op == RK_OP_CLUSTER_TRANSFER);
 }
@@ -63,7 +64,7 @@ void rk_forward_receive(struct rk_host *host, struct rk_member *from, struct rk_
     if (rk_reader_check(&in, true) != RK_OK || group_id > host->group_count ||
         client.size > RK_CLIENT_NAME_MAX ||
         rk_request_decode(&request, bytes, &host->arena) != RK_OK ||
-        !may_be_forwarded(&request) ||
+        !may_be_forwarded(host->groups[group_id], &request) ||
         (rk_op_info(request.op)->is_write && (client.size == 0 || seq == 0))) {
         host->metrics.frames_dropped++;
         return;

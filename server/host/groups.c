@@ -1,4 +1,4 @@
-#include "host/host_internal.h"
+#include "host/keeper.h"
 
 #include "base/mutant.h"
 
@@ -308,6 +308,7 @@ static void serve(struct rk_group *group)
     if (!RK_MUTANT(leases_not_restarted))
         rk_machine_lead(group->machine, rk_group_time(group));
     rk_host_birth_propose(group);
+    if (group->id == 0 && group->host->keeper != NULL) rk_keeper_lead(group->host->keeper);
 }
 
 static bool apply_one(struct rk_group *group, const struct rk_raft_entry *entry)
@@ -381,6 +382,7 @@ static void leader_check(struct rk_group *group, const struct rk_raft_ready *rea
     group->is_dirty = true;
     if (was_leader) {
         group->is_serving = false;
+        if (group->id == 0 && host->keeper != NULL) rk_keeper_unlead(host->keeper);
         rk_group_calls_unlead(group);
     }
     if (is_leader) {

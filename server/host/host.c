@@ -1,4 +1,4 @@
-#include "host/host_internal.h"
+#include "host/keeper.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -174,6 +174,8 @@ enum rk_status rk_host_open(struct rk_host **out, const struct rk_host_options *
 
     enum rk_status status = options_take(host, options, error);
     if (status == RK_OK) status = rk_host_calls_init(host);
+    if (status == RK_OK && options->has_store)
+        status = rk_keeper_new(host, options->store_hold_ms);
     if (status == RK_OK) {
         status = rk_host_members_of_options(host, options);
         if (status != RK_OK && status != RK_ENOMEM)
@@ -198,6 +200,7 @@ void rk_host_close(struct rk_host *host)
     rk_host_snapshots_close(host);
     rk_host_backup_end(host);
     rk_host_calls_free(host);
+    rk_keeper_free(host->keeper);
     for (uint32_t id = 0; id <= RK_HOST_GROUPS_MAX; id++)
         rk_group_free(host->groups[id]);
     for (uint32_t i = 0; i < host->member_count; i++) {
@@ -315,6 +318,10 @@ uint64_t rk_host_next_tick(const struct rk_host *host)
     }
     for (uint32_t id = 0; host->is_running && id <= host->group_count; id++) {
         uint64_t due = due_boot_ms(host->groups[id]);
+        if (due < next) next = due;
+    }
+    if (host->is_running && host->keeper != NULL) {
+        uint64_t due = rk_keeper_due_ms(host->keeper);
         if (due < next) next = due;
     }
     return next;
@@ -436,6 +443,7 @@ static bool pass(struct rk_host *host)
         struct rk_group *group = host->groups[host->pass_at];
         host->pass_at = host->pass_at < host->group_count ? host->pass_at + 1 : 0;
         rk_group_dispatch(group);
+        if (group->id == 0 && host->keeper != NULL) rk_keeper_run(host->keeper);
         rk_group_reads_start(group);
         if (rk_group_run(group)) has_worked = true;
         rk_group_topics_wake(group);

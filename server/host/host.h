@@ -9,6 +9,7 @@
 #define RK_HOST_HOST_H
 
 #include "api/api.h"
+#include "host/store.h"
 #include "storage/fs.h"
 #include "storage/wal.h"
 
@@ -62,6 +63,10 @@ struct rk_host_options {
     uint64_t segment_bytes;   /* of the log's files, see rk_wal_options; 0: default */
     uint64_t verify_ms;       /* all snapshots are read back within so long; 0: never */
     uint32_t machine_version; /* newest that this node takes part in; 0: all it knows */
+    /* Sessions and locks are kept in a store, see store.h: io has its two effects. */
+    bool has_store;
+    /* How long grants are held back when the store may have lost some; 0: not at all. */
+    uint32_t store_hold_ms;
     struct rk_fs *fs;
 };
 
@@ -87,6 +92,10 @@ struct rk_host_io {
     void (*log)(void *context, enum rk_log_level level, const char *text);
     /* The node can not go on (log I/O failed, state lost step, foreign data): end it. */
     void (*fatal)(void *context, enum rk_status status, const char *text);
+    /* With a store only, see store.h. One of the two is out at most; a new claim or batch
+     * takes the place of one that was not answered. */
+    void (*store_claim)(void *context, const struct rk_host_store_claim *claim);
+    void (*store_write)(void *context, const struct rk_host_store_batch *batch);
 };
 
 /* Opens data, recovers log and snapshots, and stands ready; sends nothing before the first

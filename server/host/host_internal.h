@@ -8,7 +8,8 @@
  * reads and keepalives; parked.c consumes that wait; clock.c group time; snapshots.c,
  * transfer.c snapshots taken, sent, received; damage.c data that failed a checksum;
  * backup.c backups read from here; restore.c a history that begins from one; balance.c
- * leader placement; version.c the machine version; status.c what others see. */
+ * leader placement; version.c the machine version; status.c what others see; keeper.c,
+ * keeper_run.c sessions and locks whose records are in a store. */
 #ifndef RK_HOST_HOST_INTERNAL_H
 #define RK_HOST_HOST_INTERNAL_H
 
@@ -442,6 +443,8 @@ struct rk_host {
 
     struct rk_host_restore restore;
     struct rk_host_backup backup;
+    struct rk_keeper *keeper; /* NULL: sessions and locks are in the log */
+
     struct rk_snapshot_taking taking;
     struct rk_host_work work;
     bool is_working;
@@ -621,6 +624,8 @@ void rk_group_on_event(void *context, const struct rk_event *event);
 void rk_host_calls_wake(struct rk_host *host);
 void rk_host_calls_free(struct rk_host *host);
 void rk_call_propose(struct rk_call *call);
+/* What stands in the log for the call. */
+void rk_call_command(const struct rk_call *call, uint64_t stamp_ms, struct rk_command *out);
 
 /* undo.c: calls whose clients went away, and waits whose homes did. */
 void rk_call_drop(struct rk_call *call);

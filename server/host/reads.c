@@ -1,4 +1,4 @@
-#include "host/host_internal.h"
+#include "host/keeper.h"
 
 #include <inttypes.h>
 
@@ -46,7 +46,7 @@ bool rk_group_read_now(struct rk_group *group, uint64_t number,
     struct rk_host *host = group->host;
     struct rk_reply reply;
     if (request->op == RK_OP_SESSION_KEEPALIVE || request->op == RK_OP_CLUSTER_TRANSFER ||
-        is_unborn(group))
+        rk_keeper_owns(group, request->op) || is_unborn(group))
         return false;
     uint64_t applied = rk_machine_index(group->machine);
     if (request->consistency != RK_CONSISTENCY_LOCAL) {
@@ -119,9 +119,11 @@ void rk_call_keepalive(struct rk_call *call)
     uint64_t ttl_ms = 0;
     enum rk_status status =
         rk_request_decode(&request, rk_buf_slice(&call->request), &host->arena);
+    bool is_kept = rk_keeper_owns(group, RK_OP_SESSION_KEEPALIVE);
     if (status == RK_OK)
-        status = rk_machine_keepalive(group->machine, request.session, rk_group_time(group),
-                                      &ttl_ms);
+        status = rk_machine_keepalive(
+            is_kept ? host->keeper->machine : group->machine, request.session,
+            is_kept ? rk_keeper_time(host->keeper) : rk_group_time(group), &ttl_ms);
     if (status == RK_EBUSY) {
         /* Its expiry is in the log: what that decides comes first. */
         rk_call_route(call);
@@ -143,6 +145,10 @@ static void finish(struct rk_call *call)
     struct rk_group *group = call->group;
     struct rk_request request;
     struct rk_reply reply;
+    if (rk_keeper_owns(group, (enum rk_op)call->op)) {
+        rk_keeper_read(call);
+        return;
+    }
     if (call->op == RK_OP_SESSION_KEEPALIVE) {
         rk_call_keepalive(call);
         return;

@@ -1,4 +1,4 @@
-#include "host/host_internal.h"
+#include "host/keeper.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -37,9 +37,14 @@ static void group_status(const struct rk_group *group, struct rk_host_group_stat
     };
 }
 
-/* A leader must hear a majority, a follower its leader. */
+/* A leader must hear a majority, a follower its leader. Who keeps locks in a store must
+ * have it, too. */
 static bool has_quorum(const struct rk_host *host)
 {
+    const struct rk_keeper *keeper = host->keeper;
+    if (keeper != NULL && keeper->state != RK_KEEPER_OFF &&
+        (keeper->state != RK_KEEPER_SERVING || !keeper->is_up))
+        return false;
     for (uint32_t id = 0; id <= host->group_count; id++) {
         const struct rk_group *group = host->groups[id];
         const struct rk_member *leader = rk_group_leader(group);

@@ -1,4 +1,4 @@
-#include "host/host_internal.h"
+#include "host/keeper.h"
 
 /* Calls whose clients went away. What has not reached the log is forgotten; what may have
  * is undone: a wait is cancelled through the log, a grant nobody can learn of is released,
@@ -129,8 +129,11 @@ static void home_check(void *context, struct rk_slice client, uint64_t seq, uint
 void rk_group_homes_check(struct rk_group *group)
 {
     struct homeless homeless = {group};
-    if (!group->is_serving ||
-        rk_host_now(group->host) - group->lead_boot_ms < RK_HOST_HOME_LOST_MS)
+    const struct rk_keeper *keeper = group->id == 0 ? group->host->keeper : NULL;
+    if (!group->is_serving || (keeper != NULL && keeper->state != RK_KEEPER_SERVING))
         return;
-    rk_machine_waits_each(group->machine, home_check, &homeless);
+    uint64_t since_ms = keeper != NULL ? keeper->lead_ms : group->lead_boot_ms;
+    if (rk_host_now(group->host) - since_ms < RK_HOST_HOME_LOST_MS) return;
+    rk_machine_waits_each(keeper != NULL ? keeper->machine : group->machine, home_check,
+                          &homeless);
 }

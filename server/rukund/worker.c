@@ -290,7 +290,13 @@ static enum rk_status open_host(struct rk_worker *worker)
     if (getrandom(&options.seed, sizeof(options.seed), 0) != sizeof(options.seed))
         return RK_EIO;
     rk_random_init(&worker->random, options.seed ^ (uint64_t)getpid());
-    struct rk_host_io io = {worker, io_send, io_write, io_work, io_reply, io_log, io_fatal};
+    struct rk_host_io io = {.context = worker,
+                            .send = io_send,
+                            .write = io_write,
+                            .work = io_work,
+                            .reply = io_reply,
+                            .log = io_log,
+                            .fatal = io_fatal};
     char error[256] = "";
     enum rk_status status = rk_host_open(&worker->host, &options, &io, error);
     if (status != RK_OK)

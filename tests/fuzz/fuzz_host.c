@@ -90,8 +90,12 @@ static enum rk_status open_target(struct target *target)
 {
     char error[256] = "";
     struct rk_host_options options = born_options;
-    const struct rk_host_io io = {target,   on_send, on_write, NULL,
-                                  on_reply, on_log,  on_fatal};
+    const struct rk_host_io io = {.context = target,
+                                  .send = on_send,
+                                  .write = on_write,
+                                  .reply = on_reply,
+                                  .log = on_log,
+                                  .fatal = on_fatal};
     options.fs = rk_memfs_fs(target->disk);
     enum rk_status status = rk_host_open(&target->host, &options, &io, error);
     RK_ASSERT(status == RK_OK || error[0] != '\0');

@@ -94,7 +94,7 @@ static void send_later(struct sim *sim, const struct late *place, struct rk_slic
     *late = *place;
     late->size = header.size + section.size;
     memcpy(late->bytes, header.data, header.size);
-    memcpy(late->bytes + header.size, section.data, section.size);
+    if (section.size > 0) memcpy(late->bytes + header.size, section.data, section.size);
     sim_world_after(sim, delay_us, NULL, arrives, late, 0)->drop = free;
 }
 

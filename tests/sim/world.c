@@ -317,8 +317,13 @@ static bool fails_at_start(struct sim_node *node, enum rk_status status)
 void sim_node_start(struct sim_node *node)
 {
     struct sim *sim = node->sim;
-    const struct rk_host_io io = {node,     on_send, on_write, on_work,
-                                  on_reply, on_log,  on_fatal};
+    const struct rk_host_io io = {.context = node,
+                                  .send = on_send,
+                                  .write = on_write,
+                                  .work = on_work,
+                                  .reply = on_reply,
+                                  .log = on_log,
+                                  .fatal = on_fatal};
     struct rk_host_options options;
     struct rk_host_peer peers[SIM_NODES_MAX];
     char error[256] = "";

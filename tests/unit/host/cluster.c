@@ -117,6 +117,18 @@ static void on_fatal(void *context, enum rk_status status, const char *text)
     if (!node->is_chatty) fail_msg("%s: fatal: %s", node->name, node->fatal);
 }
 
+static void on_claim(void *context, const struct rk_host_store_claim *claim)
+{
+    struct node *node = context;
+    fake_store_claim(node->cluster->store, &node->host, node->cluster->now_ms, claim);
+}
+
+static void on_store(void *context, const struct rk_host_store_batch *batch)
+{
+    struct node *node = context;
+    fake_store_write(node->cluster->store, &node->host, node->cluster->now_ms, batch);
+}
+
 static void node_make(struct cluster *cluster, uint32_t at, uint32_t peer_count)
 {
     struct node *node = &cluster->nodes[at];
@@ -149,6 +161,11 @@ struct cluster *cluster_new(struct cluster_options options)
     cluster->disk_ms = 2;
     cluster->answers = calloc(CLUSTER_CALLS_MAX, sizeof(*cluster->answers));
     rk_arena_init(&cluster->arena);
+#ifdef CLUSTER_STORE
+    options.has_store = true;
+#endif
+    if (options.has_store) cluster->store = fake_store_new(11);
+    cluster->hold_ms = options.hold_ms;
     for (uint32_t i = 0; i < options.nodes; i++)
         node_make(cluster, i, options.nodes);
     for (uint32_t i = 0; i < options.nodes; i++)
@@ -181,6 +198,7 @@ void cluster_free(struct cluster *cluster)
     packets_drop(cluster, -1);
     for (uint64_t i = 0; i <= cluster->calls; i++)
         rk_buf_fini(&cluster->answers[i].bytes);
+    fake_store_free(cluster->store);
     free(cluster->answers);
     rk_arena_fini(&cluster->arena);
     free(cluster);
@@ -211,8 +229,14 @@ static void links_set(struct cluster *cluster, uint32_t a, uint32_t b, bool is_u
 enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *error)
 {
     struct node *node = &cluster->nodes[at];
-    const struct rk_host_io io = {node,     on_send, on_write, NULL,
-                                  on_reply, on_log,  on_fatal};
+    const struct rk_host_io io = {.context = node,
+                                  .send = on_send,
+                                  .write = on_write,
+                                  .reply = on_reply,
+                                  .log = on_log,
+                                  .fatal = on_fatal,
+                                  .store_claim = on_claim,
+                                  .store_write = on_store};
     node->options = (struct rk_host_options){
         .struct_size = sizeof(node->options),
         .name = node->name,
@@ -226,6 +250,8 @@ enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *err
         .segment_bytes = cluster->segment_bytes,
         .verify_ms = cluster->verify_ms,
         .machine_version = node->machine_version,
+        .has_store = cluster->store != NULL,
+        .store_hold_ms = cluster->hold_ms,
         .fs = rk_memfs_fs(node->disk),
     };
     assert_null(node->host);
@@ -345,6 +371,7 @@ void cluster_step(struct cluster *cluster)
         rk_buf_fini(&packet->bytes);
         free(packet);
     }
+    if (cluster->store != NULL) fake_store_run(cluster->store, cluster->now_ms);
     for (uint32_t i = 0; i < cluster->count; i++) {
         struct node *node = &cluster->nodes[i];
         if (node->host == NULL) continue;

@@ -4,6 +4,7 @@
 #define RK_TEST_HOST_CLUSTER_H
 
 #include "base/random.h"
+#include "fake_store.h"
 #include "host/host.h"
 #include "state/machine.h"
 #include "storage/memfs.h"
@@ -76,11 +77,15 @@ struct cluster {
     struct rk_arena arena; /* of requests and replies handed out */
     struct rk_host_peer peers[CLUSTER_NODES_MAX];
     uint64_t packets, bytes;
+    struct fake_store *store; /* NULL: locks are in the log */
+    uint32_t hold_ms;
 };
 
 struct cluster_options {
     uint32_t nodes, groups;
     uint64_t snapshot_bytes, segment_bytes, verify_ms;
+    bool has_store;   /* also where built with CLUSTER_STORE */
+    uint32_t hold_ms; /* how long grants are held back when it lost some */
 };
 
 struct cluster *cluster_new(struct cluster_options options);

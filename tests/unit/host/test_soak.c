@@ -19,6 +19,7 @@ struct client {
     uint32_t resource;
     uint64_t fence; /* held; 0: none */
     uint64_t began_ms;
+    uint64_t losses;  /* of the store, when the call was made */
     uint64_t version; /* of the cache entry last put or read */
 };
 
@@ -32,6 +33,8 @@ struct soak {
     uint64_t versions[RESOURCES];
     uint32_t published, consumed;
     uint32_t answered;
+    struct fake_state saved; /* of the store, to go back to; records NULL: none */
+    uint64_t losses;         /* times that the store lost what it had */
 };
 
 enum kind { ACQUIRE, RELEASE, PUBLISH, CONSUME, PUT, GET, KINDS };
@@ -81,6 +84,7 @@ static void start(struct soak *soak, uint32_t at)
     }
     client->version = soak->versions[client->resource];
     client->began_ms = soak->cluster->now_ms;
+    client->losses = soak->losses;
     client->life = soak->lives[client->node];
     client->call = cluster_call(soak->cluster, client->node, ops[client->kind], text);
 }
@@ -88,8 +92,11 @@ static void start(struct soak *soak, uint32_t at)
 static void granted(struct soak *soak, uint32_t at, const struct rk_reply *reply)
 {
     struct client *client = &soak->clients[at];
-    /* Leases outlast the run: nobody else may hold it, and fences rise. */
-    assert_int_equal(soak->holders[client->resource], -1);
+    int holder = soak->holders[client->resource];
+    /* Leases outlast the run: nobody else may hold it, and fences rise. Grants that a store
+     * may have lost stand no longer; fences rise over them all the same. */
+    if (holder >= 0 && soak->clients[holder].losses == soak->losses)
+        assert_int_equal(holder, -1);
     assert_true(reply->fence > soak->fences[client->resource]);
     soak->fences[client->resource] = reply->fence;
     soak->holders[client->resource] = (int)at;
@@ -147,6 +154,34 @@ static void clients_run(struct soak *soak)
             take(soak, at);
 }
 
+/* What a store can do to those who count on it. */
+static void store_fault(struct soak *soak)
+{
+    struct fake_store *store = soak->cluster->store;
+    store->delay_ms = below(soak, 4) == 0 ? below(soak, 400) : below(soak, 6);
+    store->refuse_percent = below(soak, 3) == 0 ? 30 : 0;
+    store->lose_percent = below(soak, 3) == 0 ? 30 : 0;
+    store->is_away = below(soak, 6) == 0;
+    switch (below(soak, 12)) {
+    case 0:
+        fake_store_empty(store, below(soak, 2) == 0);
+        soak->losses++;
+        break;
+    case 1:
+        if (soak->saved.records == NULL) break;
+        /* No server goes back to an older state but at a start or a failover. */
+        fake_store_go_back(store, soak->saved, true);
+        soak->saved.records = NULL;
+        soak->losses++;
+        break;
+    case 2:
+    case 3:
+        if (soak->saved.records == NULL) soak->saved = fake_store_copy(store);
+        break;
+    default: break;
+    }
+}
+
 static void fault(struct soak *soak)
 {
     struct cluster *cluster = soak->cluster;
@@ -196,12 +231,14 @@ static void soak_run(uint64_t seed)
         cluster_run(soak.cluster, 1 + below(&soak, 4));
         clients_run(&soak);
         if (below(&soak, 100) == 0) fault(&soak);
+        if (soak.cluster->store != NULL && below(&soak, 100) == 0) store_fault(&soak);
     }
     for (uint32_t i = 0; i < 3; i++) {
         cluster_cut(soak.cluster, i, (i + 1) % 3, false);
         if (soak.cluster->nodes[i].host == NULL) cluster_start(soak.cluster, i);
     }
     soak.cluster->disk_ms = 1;
+    if (soak.cluster->store != NULL) fake_store_mend(soak.cluster->store);
     cluster_settle(soak.cluster, 10000);
     /* All that is open ends. */
     cluster_run(soak.cluster, 15000);
@@ -215,6 +252,7 @@ static void soak_run(uint64_t seed)
     assert_true(soak.answered > 200);
     for (uint32_t i = 0; i < 3; i++)
         assert_int_equal(rk_host_metrics(soak.cluster->nodes[i].host)->calls_waiting, 0);
+    if (soak.saved.records != NULL) fake_state_fini(&soak.saved);
     cluster_free(soak.cluster);
 }
 

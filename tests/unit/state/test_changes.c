@@ -289,6 +289,31 @@ static void test_grants_are_held_back(void **state)
     world_close(world);
 }
 
+/* What a store that went back in time says is held may have been given back since. */
+static void test_doubted_grants_get_a_new_fence(void **state)
+{
+    (void)state;
+    struct world *world = world_open();
+    world->restore_each = 0;
+    struct rk_machine *machines[] = {world->machine, world->twin};
+    struct rk_request request = ask_acquire("r", "alice", RK_MODE_EXCLUSIVE, 0);
+    uint64_t fence = world_call(world, "alice", &request)->fence;
+    assert_int_equal(fence, rk_machine_fence(world->machine));
+    for (int i = 0; i < 2; i++) {
+        rk_machine_hold_grants(machines[i], true);
+        rk_machine_doubt_grants(machines[i], fence);
+    }
+    assert_int_equal(world_call(world, "alice", &request)->status, RK_EUNAVAILABLE);
+    struct rk_request renew = ask_named(RK_OP_LOCK_RENEW, "r", "alice", fence);
+    assert_true(world_call(world, "alice", &renew)->renewed);
+    for (int i = 0; i < 2; i++)
+        rk_machine_hold_grants(machines[i], false);
+    const struct rk_reply *reply = world_call(world, "alice", &request);
+    assert_true(reply->granted && reply->fence > fence);
+    assert_int_equal(world_call(world, "alice", &request)->fence, reply->fence);
+    world_close(world);
+}
+
 /* A failed take loses nothing; a failed entry is not half marked. */
 static void test_every_allocation_may_fail(void **state)
 {
@@ -363,6 +388,7 @@ int main(void)
         cmocka_unit_test(test_only_what_changed_is_said),
         cmocka_unit_test(test_a_lock_shows_its_holders_and_waiters),
         cmocka_unit_test(test_grants_are_held_back),
+        cmocka_unit_test(test_doubted_grants_get_a_new_fence),
         cmocka_unit_test(test_every_allocation_may_fail),
         cmocka_unit_test(test_entries_may_fail_for_memory),
     };
