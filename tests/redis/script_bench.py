@@ -7,6 +7,7 @@ import socket
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LUA = ROOT / "server" / "redis" / "lua"
 START_MS = 1_700_000_000_000
+EPOCH_MS = 1_577_836_800_000  # of message numbers
 
 
 class RedisError(Exception):

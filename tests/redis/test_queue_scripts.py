@@ -4,7 +4,7 @@ import random
 
 import pytest
 from redis_server import Redis
-from script_bench import Connection, Refused, Topics, message_id
+from script_bench import EPOCH_MS, Connection, Refused, Topics, message_id
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def topics(server):
 def test_keys_through_a_message_s_life(topics):
     redis = topics.redis
     [id] = topics.publish("t", "body")
-    assert id == message_id(1, 1)
+    assert id == message_id(topics.now - EPOCH_MS, 1)
     assert redis("LRANGE", "q:{t}", 0, -1) == [id]
     assert redis("HGET", "q:{t}:msg", id) == b"body"
     assert redis("HEXISTS", "q:inflight:{t}", id) == 0
@@ -40,12 +40,20 @@ def test_keys_through_a_message_s_life(topics):
     assert redis("KEYS", "q:*") == [b"q:{t}:info"]
 
 
-def test_ids_of_large_numbers(topics):
+def test_numbers_of_messages(topics):
+    topics.at(EPOCH_MS - 5)
     for topic_number, last in ((1, 2**35), (2**20, 127), (2**24 - 1, 2**40 - 2), (77, 2**31)):
         topic = f"t{topic_number}"
-        topics.publish(topic, "x", number=topic_number)
-        topics.redis("HSET", f"q:{{{topic}}}:info", "order", last)
+        assert topics.publish(topic, "x", number=topic_number) == [message_id(1, topic_number)]
+        topics.redis("HSET", f"q:{{{topic}}}:info", "last", last)
         assert topics.publish(topic, "x") == [message_id(last + 1, topic_number)]
+    # With the clock, so that a Redis that went back gives none twice.
+    topics.at(EPOCH_MS + 2**33)
+    first = topics.publish("t", "x", "y", number=5)
+    assert first == [message_id(2**33, 5), message_id(2**33 + 1, 5)]
+    topics.redis("HSET", "q:{t}:info", "last", 1)
+    topics.at(EPOCH_MS + 2**33 + 2)
+    assert topics.publish("t", "x") == [message_id(2**33 + 2, 5)]
 
 
 def test_priorities_have_lists_of_their_own(topics):

@@ -21,7 +21,7 @@ local STALE_MIN = 256  -- stale entries in lists that are not worth shedding
 local REPLIES_MAX = 4096
 
 local NUMBERS = {
-    'number', 'order', 'count', 'bytes', 'delayed', 'poppable', 'stale', 'published',
+    'number', 'last', 'order', 'count', 'bytes', 'delayed', 'poppable', 'stale', 'published',
     'delivered', 'acked', 'failed', 'expired', 'paused', 'visibility_ms', 'deliveries_max',
     'retry_ms', 'retry_max_ms', 'dedup_ms', 'ttl_ms', 'messages_max', 'bytes_max',
 }
@@ -54,7 +54,7 @@ local function topic_open(base, is_dead)
         flight = base:sub(1, prefix + 2) .. 'inflight:' .. base:sub(prefix + 3),
     }
     local values = call('HMGET', base .. ':info', unpack(FIELDS))
-    topic.is_absent = not values[2]
+    topic.is_absent = not values[3]
     for i = 1, COUNT do topic[NUMBERS[i]] = tonumber(values[i]) or 0 end
     topic.name = values[COUNT + 1] or ''
     topic.levels = values[COUNT + 2] or '0'

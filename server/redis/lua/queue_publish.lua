@@ -105,14 +105,21 @@ local function repeated(topic, input)
     return id
 end
 
+-- The number of a message: the milliseconds since 2020, or one more than the last one where that
+-- is higher. So a replica that was behind when it became the master gives no number again that
+-- stands in ids already.
+local function number_next(topic)
+    set(topic, 'last', math.max(topic.last + 1, now - 1577836800000))
+    return topic.last
+end
+
 local function enter(topic, input)
     add(topic, 'order', 1)
+    local number = number_next(topic)
     add(topic, 'published', 1)
     local ttl_ms = input.ttl_ms ~= 0 and input.ttl_ms or topic.ttl_ms
     local m = {
-        id = id_text(topic, topic.order), order = topic.order,
-        -- Of timers that run out together the older message's goes first.
-        number = now * 4096 + topic.order % 4096,
+        id = id_text(topic, number), number = number, order = topic.order,
         state = 'R', place = '-', settled = '-', ghost = '-', priority = input.priority,
         expires_at = ttl_ms ~= 0 and now + ttl_ms or 0, attempt = 0, deliveries = 0,
         failures = 0, cost = input.cost, size = input.size, group = input.group,
