@@ -126,19 +126,20 @@ void rk_host_balance(struct rk_host *host)
         if (balance_one(host->groups[id])) return;
 }
 
-void rk_group_step_aside(struct rk_group *group)
+bool rk_group_step_aside(struct rk_group *group)
 {
     struct rk_raft_status status;
     rk_raft_status(group->raft, &status);
-    struct rk_member *to = status.transferee == 0 ? successor(group, &status) : NULL;
-    if (to != NULL) (void)rk_group_hand_over(group, to);
+    if (status.transferee != 0) return true;
+    struct rk_member *to = successor(group, &status);
+    return to != NULL && rk_group_hand_over(group, to);
 }
 
 void rk_host_stop_run(struct rk_host *host)
 {
     for (uint32_t id = 0; id <= host->group_count; id++) {
         struct rk_group *group = host->groups[id];
-        if (rk_group_is_leader(group)) rk_group_step_aside(group);
+        if (rk_group_is_leader(group)) (void)rk_group_step_aside(group);
     }
 }
 

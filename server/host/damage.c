@@ -100,6 +100,6 @@ void rk_host_damaged_run(struct rk_host *host)
         const struct rk_raft_members *outgoing = &group->conf.voters_outgoing;
         if (rk_group_is_leader(group) && are_enough(host, &group->conf.voters) &&
             (outgoing->count == 0 || are_enough(host, outgoing)))
-            rk_group_step_aside(group);
+            (void)rk_group_step_aside(group);
     }
 }

@@ -142,6 +142,28 @@ static bool is_spoken(struct rk_host *host, struct rk_member *member, struct rk_
     return false;
 }
 
+/* From one whose name is not known here: it may tell that it is this node that is behind.
+ */
+static void stranger_receive(struct rk_host *host, const char *from, struct rk_slice frame)
+{
+    struct header header;
+    struct rk_reader in;
+    rk_reader_init(&in, frame);
+    bool is_read = frame.size > 0 && frame.size <= RK_HOST_FRAME_MAX &&
+                   frame.data[0] == RK_HOST_PROTOCOL && header_read(&in, &header) &&
+                   rk_slice_is_equal(header.name, rk_slice_of_string(from));
+    while (is_read && rk_reader_left(&in) > 0 && !host->is_dead) {
+        uint16_t kind = rk_read_u16(&in);
+        uint32_t size = rk_read_u32(&in);
+        struct rk_slice body = rk_read_bytes(&in, size);
+        if (in.is_failed) break;
+        if (kind != RK_SECTION_TABLE) continue;
+        rk_host_table_receive(host, &header.cluster, body);
+        return;
+    }
+    host->metrics.frames_dropped++;
+}
+
 void rk_host_receive(struct rk_host *host, const char *from, enum rk_host_link link,
                      struct rk_slice frame)
 {
@@ -150,8 +172,12 @@ void rk_host_receive(struct rk_host *host, const char *from, enum rk_host_link l
     (void)link;
     if (host->is_dead || !host->has_time) return;
     struct rk_member *member = rk_host_member_by_name(host, rk_slice_of_string(from));
+    if (member == NULL) {
+        stranger_receive(host, from, frame);
+        return;
+    }
     rk_reader_init(&in, frame);
-    if (member == NULL || member == host->self || frame.size > RK_HOST_FRAME_MAX ||
+    if (member == host->self || frame.size > RK_HOST_FRAME_MAX ||
         !is_spoken(host, member, frame) || !header_read(&in, &header) ||
         !rk_slice_is_equal(header.name, rk_slice_of_string(from))) {
         host->metrics.frames_dropped++;
@@ -180,6 +206,10 @@ void rk_host_receive(struct rk_host *host, const char *from, enum rk_host_link l
             section(host, member, kind, body);
         else
             host->metrics.frames_dropped++;
+        /* A newer table may have made room by forgetting this very node. */
+        if (kind == RK_SECTION_TABLE &&
+            rk_host_member_by_name(host, rk_slice_of_string(from)) != member)
+            break;
     }
     rk_arena_reset(&host->arena);
 }

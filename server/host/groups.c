@@ -99,7 +99,7 @@ static void raft_options(const struct rk_group *group, struct rk_raft_options *o
     options->check_quorum = true;
     options->pre_vote = true;
     options->early_vote = true;
-    options->step_down_on_removal = true;
+    options->step_down_on_removal = !RK_MUTANT(removed_leads);
     options->read_mode = RK_RAFT_READ_SAFE;
 }
 
@@ -564,6 +564,7 @@ void rk_group_timers(struct rk_group *group)
     if (!group->is_serving) return;
     uint64_t time = rk_group_time(group);
     uint64_t now = time > RK_HOST_DUE_LATE_MS ? time - RK_HOST_DUE_LATE_MS : 0;
+    if (RK_MUTANT(expiry_early)) now += 1000;
     if (rk_machine_next_due(group->machine) <= now && rk_group_has_contact(group)) {
         for (;;) {
             rk_buf_reset(&host->scratch);

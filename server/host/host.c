@@ -1,5 +1,7 @@
 #include "host/keeper.h"
 
+#include "base/mutant.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -244,6 +246,9 @@ static void beat(struct rk_host *host)
         struct rk_member *member = host->members[i];
         if (member == host->self) continue;
         rk_host_node_section(host, member);
+        /* It may not know this node even by name. */
+        if (member->number != 0 && !rk_member_is_up(host, member))
+            rk_host_table_send(host, member);
         rk_member_forward_again(host, member);
         if (member->down_ms != 0 && now - member->down_ms >= RK_HOST_HOME_LOST_MS)
             rk_member_home_lost(host, member);
@@ -368,7 +373,7 @@ void rk_host_written(struct rk_host *host, enum rk_status status)
     struct rk_wal_batch *batch = host->writing;
     RK_ASSERT(batch != NULL);
     if (host->is_dead) return;
-    if (status != RK_OK) {
+    if (status != RK_OK && !RK_MUTANT(write_error_ignored)) {
         rk_host_fatal(host, status, "the log can not be written: %s",
                       rk_status_text(status));
         return;

@@ -752,5 +752,6 @@ void rk_group_moving_check(struct rk_group *group);
 void rk_host_stop_run(struct rk_host *host);
 void rk_host_hold_receive(struct rk_host *host, struct rk_slice body);
 bool rk_group_hand_over(struct rk_group *group, struct rk_member *to);
-void rk_group_step_aside(struct rk_group *group); /* to whoever has most of the log */
+/* To whoever has most of the log. False: there is nobody. */
+bool rk_group_step_aside(struct rk_group *group);
 #endif

@@ -1,5 +1,7 @@
 #include "host/keeper.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 
 /* Reads. With a position, from what is applied here; without, after ReadIndex: one round
@@ -51,7 +53,8 @@ bool rk_group_read_now(struct rk_group *group, uint64_t number,
     uint64_t applied = rk_machine_index(group->machine);
     if (request->consistency != RK_CONSISTENCY_LOCAL) {
         uint64_t index = position_index(group, request);
-        if (index == 0 || index > applied) return false;
+        if (index == 0 || (index > applied && !RK_MUTANT(read_ignores_position)))
+            return false;
     }
     query(group, request, &reply);
     reply.position_group = group->id;
@@ -183,7 +186,7 @@ static void released(struct rk_group *group, struct rk_read_round *round, uint64
             continue;
         }
         call->min_index = index;
-        if (index <= applied && !is_unborn(group))
+        if ((index <= applied || RK_MUTANT(read_before_apply)) && !is_unborn(group))
             finish(call);
         else
             rk_list_push_back(&group->reads_ready, &call->link);

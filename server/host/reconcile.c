@@ -1,5 +1,7 @@
 #include "host/host_internal.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 
 /* Each group's leader moves its membership towards the member table, one change at a time:
@@ -168,17 +170,17 @@ static void group_reconcile(struct rk_group *group, struct rk_member_table *tabl
     struct rk_raft_status status;
     struct rk_raft_conf_change change;
     memset(&change, 0, sizeof(change));
-    if (!group->is_serving) return;
+    if (!group->is_serving &&
+        (!RK_MUTANT(change_before_noop) || !rk_raft_is_leader(group->raft)))
+        return;
     /* The one there is does not know a node that needs it. */
     if (rk_raft_wanted_snapshot(group->raft) > group->mark_index)
         rk_host_snapshot_wish(host, group, 0);
     if (group->conf.voters_outgoing.count > 0) return; /* left by itself */
     rk_raft_status(group->raft, &status);
     if (status.transferee != RK_RAFT_NONE) return;
-    if (is_leaving(table, host->number)) {
-        rk_group_step_aside(group);
-        return;
-    }
+    /* Who leaves hands over; are all voters to leave, it first makes one that stays. */
+    if (is_leaving(table, host->number) && rk_group_step_aside(group)) return;
     if (!wish_promote(group, table, &status, &change) &&
         !wish_learn(group, table, &change) &&
         !wish_remove(group, table, &status, &group->conf.learners, &change) &&

@@ -1,5 +1,7 @@
 #include "host/host_internal.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 
 /* Snapshots of groups, one a node at a time: records are taken from the machine in slices
@@ -126,7 +128,7 @@ static void begin(struct rk_host *host, struct rk_group *group, uint64_t force_i
     taking->state = RK_TAKING_RECORDS;
     taking->group = group;
     taking->id = header.id;
-    taking->conf = group->conf;
+    taking->conf = RK_MUTANT(members_not_in_snapshot) ? group->mark_conf : group->conf;
     taking->force_index = force_index;
     taking->is_encoded = taking->is_last_taken = taking->is_void = false;
     taking->bytes_before = group->bytes_since_mark;
