@@ -17,6 +17,9 @@ endif()
 if(RK_MUTANT)
     target_compile_definitions(rk_flags INTERFACE RK_MUTANT_${RK_MUTANT}=1)
 endif()
+if(RK_MUTANT_HEADER)
+    target_compile_definitions(rk_flags INTERFACE RK_MUTANT_HEADER="${RK_MUTANT_HEADER}")
+endif()
 
 # rk_library(NAME SOURCES a.c b.c DEPENDS rk_base PkgConfig::X)
 # A static library whose headers are included as "<area>/<file>.h" from core/ or server/.

@@ -5,6 +5,11 @@
 #ifndef RK_BASE_MUTANT_H
 #define RK_BASE_MUTANT_H
 
+/* Many of them in turn: what does not look at them is built once. */
+#ifdef RK_MUTANT_HEADER
+#include RK_MUTANT_HEADER
+#endif
+
 /* An undefined RK_MUTANT_<name> leaves a junk token that takes the first place, so the
  * pick is 0; defined as 1 it becomes "0," and moves the 1 to the second place. */
 #define RK_MUTANT_PROBE_1                  0,

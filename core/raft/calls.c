@@ -59,6 +59,8 @@ enum rk_status rk_raft_propose_conf(struct rk_raft *raft,
         struct rk_raft_entry entry = {.type = RK_RAFT_ENTRY_CONF_V2,
                                       .data = rk_buf_slice(&data)};
         status = rk_raft_leader_propose(raft, &entry, 1);
+        if (RK_MUTANT(change_before_commit) && status == RK_OK)
+            (void)rk_raft_put_change(raft, change);
     }
     rk_buf_fini(&data);
     if (status == RK_OK && index != NULL) *index = next;

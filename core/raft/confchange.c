@@ -1,6 +1,7 @@
 #include "raft/confchange.h"
 
 #include "base/assert.h"
+#include "base/mutant.h"
 
 #include <stdio.h>
 
@@ -97,7 +98,7 @@ static void remove_member(struct rk_raft_changer *changer, uint64_t id)
 {
     struct rk_raft_conf_state *conf = &changer->tracker.conf;
     if (rk_raft_tracker_find(&changer->tracker, id) == NULL) return;
-    rk_raft_members_remove(&conf->voters, id);
+    if (!RK_MUTANT(removed_counts)) rk_raft_members_remove(&conf->voters, id);
     rk_raft_members_remove(&conf->learners, id);
     rk_raft_members_remove(&conf->learners_next, id);
     /* A voter of the outgoing half is followed until that half is gone. */
@@ -152,7 +153,8 @@ enum rk_status rk_raft_change_simple(struct rk_raft_changer *changer,
     struct rk_raft_members before = changer->tracker.conf.voters;
     status = apply(changer, changes, count);
     if (status != RK_OK) return status;
-    if (rk_raft_members_difference(&before, &changer->tracker.conf.voters) > 1)
+    if (rk_raft_members_difference(&before, &changer->tracker.conf.voters) > 1 &&
+        !RK_MUTANT(change_not_joint))
         return refuse(changer, "more than one voter changed without entering joint config");
     return check(changer);
 }
@@ -204,7 +206,8 @@ enum rk_status rk_raft_change(struct rk_raft_changer *changer,
 {
     if (change->transition == RK_RAFT_TRANSITION_AUTO && change->count == 0)
         return rk_raft_change_leave_joint(changer);
-    if (change->transition != RK_RAFT_TRANSITION_AUTO || change->count > 1)
+    if ((change->transition != RK_RAFT_TRANSITION_AUTO || change->count > 1) &&
+        !RK_MUTANT(change_not_joint))
         return rk_raft_change_enter_joint(
             changer, change->transition != RK_RAFT_TRANSITION_JOINT_EXPLICIT,
             change->changes, change->count);

@@ -100,8 +100,9 @@ bool rk_raft_is_promotable(const struct rk_raft *raft)
 {
     const struct rk_raft_conf_state *conf = &raft->tracker.conf;
     /* Rules 16, 18 and 20: not with a snapshot to install, lost data or a hung disk. */
-    return rk_raft_conf_has_voter(conf, raft->id) && !raft->options.must_not_vote &&
-           !rk_raft_log_has_snapshot(&raft->log) && !is_stalled(raft);
+    return (rk_raft_conf_has_voter(conf, raft->id) || RK_MUTANT(learner_campaigns)) &&
+           !raft->options.must_not_vote && !rk_raft_log_has_snapshot(&raft->log) &&
+           !is_stalled(raft);
 }
 
 /* Rule 15. What can not be read, or is more than is looked at in one go, counts as a
@@ -202,7 +203,7 @@ bool rk_raft_is_in_lease(const struct rk_raft *raft, const struct rk_raft_messag
     if (!raft->options.check_quorum || RK_MUTANT(no_vote_lease)) return false;
     if (message->campaign == RK_RAFT_CAMPAIGN_TRANSFER) return false;
     if (message->campaign == RK_RAFT_CAMPAIGN_EARLY && raft->options.early_vote &&
-        raft->has_evidence)
+        (raft->has_evidence || RK_MUTANT(early_without_evidence)))
         return false;
     return raft->leader != RK_RAFT_NONE &&
            raft->election_elapsed < raft->options.election_tick;
@@ -218,8 +219,10 @@ void rk_raft_handle_vote(struct rk_raft *raft, const struct rk_raft_message *mes
     bool can_vote = raft->vote == message->from ||
                     (raft->vote == RK_RAFT_NONE && raft->leader == RK_RAFT_NONE) ||
                     (is_pre && message->term > raft->term);
-    bool is_granted = can_vote && rk_raft_log_is_up_to_date(&raft->log, message->index,
-                                                            message->log_term);
+    if (RK_MUTANT(second_vote)) can_vote = true;
+    bool is_granted = can_vote && (rk_raft_log_is_up_to_date(&raft->log, message->index,
+                                                             message->log_term) ||
+                                   RK_MUTANT(vote_for_stale_log));
     RK_ASSERT(message->term <= raft->term || !rk_raft_is_in_lease(raft, message));
     if (!is_granted && raft->term == 0) return; /* a refusal needs a term to speak of */
     /* Rule 10: a granted pre-vote carries the term asked for, a refusal the own term. */

@@ -13,7 +13,9 @@ static uint64_t first_new(const struct rk_raft *raft, const struct rk_raft_messa
 {
     for (size_t i = 0; i < message->entry_count; i++)
         if (!rk_raft_log_matches(&raft->log, message->entries[i].index,
-                                 message->entries[i].term))
+                                 message->entries[i].term) &&
+            !(RK_MUTANT(conflict_kept) &&
+              message->entries[i].index <= rk_raft_log_last(&raft->log)))
             return message->entries[i].index;
     return 0;
 }

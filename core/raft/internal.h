@@ -198,6 +198,9 @@ void rk_raft_reads_lost(struct rk_raft *raft);
 
 /* membership.c */
 void rk_raft_switch_tracker(struct rk_raft *raft, const struct rk_raft_tracker *next);
+/* Puts a membership change into effect. RK_EINVAL: it can not be. */
+enum rk_status rk_raft_put_change(struct rk_raft *raft,
+                                  const struct rk_raft_conf_change *change);
 
 /* ready.c */
 void rk_raft_applied_to(struct rk_raft *raft, uint64_t index, uint64_t bytes);

@@ -57,8 +57,10 @@ enum rk_status rk_raft_conf_check(const struct rk_raft *raft, bool is_leave)
 {
     bool is_joint = raft->tracker.conf.voters_outgoing.count > 0;
     if (raft->options.is_conf_unchecked) return RK_OK;
-    if (raft->pending_conf_index > raft->log.applied) return RK_EBUSY;
-    if (!rk_raft_has_committed_in_term(raft)) return RK_EBUSY; /* rule 15 */
+    if (raft->pending_conf_index > raft->log.applied && !RK_MUTANT(two_changes_at_once))
+        return RK_EBUSY;
+    if (!rk_raft_has_committed_in_term(raft) && !RK_MUTANT(change_before_noop))
+        return RK_EBUSY; /* rule 15 */
     return is_joint == is_leave ? RK_OK : RK_EPAUSED;
 }
 
@@ -242,7 +244,8 @@ static void handle_rejection(struct rk_raft *raft, struct rk_raft_peer *peer,
 
 static void send_timeout_now(struct rk_raft *raft, const struct rk_raft_peer *to)
 {
-    RK_ASSERT(!to->is_learner && to->match == rk_raft_log_last(&raft->log)); /* rule 12 */
+    RK_ASSERT(!to->is_learner && (to->match == rk_raft_log_last(&raft->log) ||
+                                  RK_MUTANT(transfer_too_early))); /* rule 12 */
     rk_raft_send(raft,
                  (struct rk_raft_message){.type = RK_RAFT_MSG_TIMEOUT_NOW, .to = to->id});
 }
@@ -326,7 +329,7 @@ static void handle_transfer(struct rk_raft *raft, struct rk_raft_peer *peer)
     raft->election_elapsed = 0;
     raft->transferee = peer->id;
     raft->reads.is_lease_void = true;
-    if (peer->match == rk_raft_log_last(&raft->log))
+    if (peer->match == rk_raft_log_last(&raft->log) || RK_MUTANT(transfer_too_early))
         send_timeout_now(raft, peer);
     else
         (void)rk_raft_send_append(raft, peer->id, true);

@@ -84,6 +84,17 @@ void rk_raft_switch_tracker(struct rk_raft *raft, const struct rk_raft_tracker *
         raft->transferee = RK_RAFT_NONE;
 }
 
+enum rk_status rk_raft_put_change(struct rk_raft *raft,
+                                  const struct rk_raft_conf_change *change)
+{
+    struct rk_raft_changer changer;
+    rk_raft_changer_init(&changer, &raft->tracker, rk_raft_log_last(&raft->log));
+    enum rk_status status = rk_raft_change(&changer, change);
+    if (status == RK_ELIMIT) return RK_EINVAL;
+    if (status == RK_OK) rk_raft_switch_tracker(raft, &changer.tracker);
+    return status;
+}
+
 enum rk_status rk_raft_apply_conf(struct rk_raft *raft, const struct rk_raft_entry *entry,
                                   struct rk_raft_conf_state *out)
 {
@@ -94,11 +105,7 @@ enum rk_status rk_raft_apply_conf(struct rk_raft *raft, const struct rk_raft_ent
     status = rk_raft_conf_change_decode(&change, entry->data);
     if (status != RK_OK) return status;
 
-    struct rk_raft_changer changer;
-    rk_raft_changer_init(&changer, &raft->tracker, rk_raft_log_last(&raft->log));
-    status = rk_raft_change(&changer, &change);
-    if (status == RK_ELIMIT) status = RK_EINVAL;
-    if (status == RK_OK) rk_raft_switch_tracker(raft, &changer.tracker);
+    status = rk_raft_put_change(raft, &change);
     if (out != NULL) *out = raft->tracker.conf;
     return status;
 }

@@ -191,7 +191,7 @@ static void tick_leader(struct rk_raft *raft)
     raft->election_elapsed++;
     /* Rule 20: heartbeats would keep a leader in office that can commit nothing. */
     uint32_t stall = raft->options.disk_stall_ticks;
-    if (stall != 0 && raft->stall_elapsed >= stall) {
+    if (stall != 0 && raft->stall_elapsed >= stall && !RK_MUTANT(leads_with_stuck_disk)) {
         rk_raft_become_follower(raft, raft->term, RK_RAFT_NONE);
         return;
     }
@@ -247,6 +247,7 @@ static bool pass_term(struct rk_raft *raft, const struct rk_raft_message *messag
                                     is_from_leader ? message->from : RK_RAFT_NONE);
         return true;
     }
+    if (RK_MUTANT(old_appends_taken) && type == RK_RAFT_MSG_APP) return true;
     if ((raft->options.check_quorum || raft->options.pre_vote) &&
         (type == RK_RAFT_MSG_HEARTBEAT || type == RK_RAFT_MSG_APP)) {
         /* A leader of a former term that this node left behind: it learns the new one from

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/mutant.h"
 
 #include <string.h>
 
@@ -96,8 +97,26 @@ static bool acked_match(const void *context, uint64_t id, uint64_t *out)
     return true;
 }
 
+/* The planted bug: as many nodes as make a majority of the voters, whoever they are. */
+static uint64_t committed_by_anyone(const struct rk_raft_tracker *tracker)
+{
+    struct rk_raft_members all = {0};
+    for (uint32_t i = 0; i < tracker->count; i++)
+        all.ids[all.count++] = tracker->peers[i].id;
+    while (all.count > tracker->conf.voters.count) {
+        uint32_t least = 0;
+        for (uint32_t i = 1; i < all.count; i++)
+            if (find_const(tracker, all.ids[i])->match <
+                find_const(tracker, all.ids[least])->match)
+                least = i;
+        all.ids[least] = all.ids[--all.count];
+    }
+    return rk_raft_majority_index(&all, acked_match, tracker);
+}
+
 uint64_t rk_raft_tracker_committed(const struct rk_raft_tracker *tracker)
 {
+    if (RK_MUTANT(learner_counts)) return committed_by_anyone(tracker);
     return rk_raft_joint_index(&tracker->conf, acked_match, tracker);
 }
 

@@ -1,6 +1,7 @@
 #include "state/members.h"
 
 #include "base/assert.h"
+#include "base/mutant.h"
 #include "state/object.h"
 
 void rk_member_table_encode(struct rk_buf *out, const struct rk_member_table *table)
@@ -249,6 +250,8 @@ static enum rk_status apply_add(struct rk_machine *machine, struct rk_apply *app
     if (table.count == RK_MEMBERS_ROWS_MAX || wished_count(&table) == RK_MEMBERS_NODES_MAX)
         return rk_refuse(apply->reply, RK_ELIMIT, NULL, "a cluster has at most %d nodes",
                          RK_MEMBERS_NODES_MAX);
+    if (RK_MUTANT(number_reused))
+        table.next_number = table.rows[table.count - 1].number + 1;
     table.rows[table.count++] = (struct rk_member_row){
         .number = table.next_number++,
         .wish = RK_MEMBER_LEARNER,

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/hash.h"
+#include "base/mutant.h"
 #include "state/timers.h"
 
 enum { TIMER_ARMED = 1, TIMER_ABSOLUTE = 2 };
@@ -165,6 +166,11 @@ static bool put_record(struct rk_machine *machine, struct rk_buf *out,
         run->side_size -= saved->size;
         rk_free(saved);
         return true;
+    }
+    while (RK_MUTANT(answers_not_in_snapshot) && object != NULL &&
+           object->kind == RK_OBJECT_ANSWER) {
+        run->cursor = run->cursor->next;
+        object = next_object(machine);
     }
     if (object == NULL) return false;
     rk_buf_reset(record);

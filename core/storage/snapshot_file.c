@@ -74,7 +74,7 @@ enum rk_status rk_snapshot_file_finish(struct rk_snapshot_file *file,
         rk_snapshot_file_abort(file);
         return status;
     }
-    status = fs->sync_dir(fs, file->dir);
+    status = RK_MUTANT(snapshot_name_not_synced) ? RK_OK : fs->sync_dir(fs, file->dir);
     if (status != RK_OK) fail(error, status, file->dir, "cannot be synced");
     fs->close(file->file);
     rk_free(file);

@@ -1,5 +1,6 @@
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/mutant.h"
 #include "storage/entry_log_private.h"
 #include "storage/wal_private.h"
 #include "storage/wal_scan.h"
@@ -298,7 +299,7 @@ static enum rk_status check_tail(struct recovery *recovery,
 {
     struct rk_wal_leftover leftover;
     enum rk_status status = rk_wal_cursor_leftover(cursor, &leftover);
-    if (status == RK_OK && leftover.is_proof)
+    if (status == RK_OK && leftover.is_proof && !RK_MUTANT(damage_is_torn_tail))
         status = rk_storage_fail(recovery->error, RK_ECORRUPT,
                                  "%s: offset %" PRIu64 ": batch %" PRIu64
                                  " is damaged or missing, but batch %" PRIu64

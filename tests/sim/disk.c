@@ -78,6 +78,7 @@ void sim_disk_write(struct sim_node *node, struct rk_wal *wal, struct rk_wal_bat
     RK_ASSERT(node->batch == NULL);
     node->wal = wal;
     node->batch = batch;
+    node->batch_us = sim->now_us;
     node->is_batch_written = false;
     node->tend++;
     node->is_cleanly_idle = false;

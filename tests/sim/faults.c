@@ -268,7 +268,8 @@ bool sim_node_may_be_lost(struct sim_node *node)
 {
     struct sim *sim = node->sim;
     for (uint32_t i = 0; i < sim->config.slots; i++)
-        if (sim->nodes[i].is_lost) return false;
+        if (sim->nodes[i].is_lost || (&sim->nodes[i] != node && sim->nodes[i].is_flipped))
+            return false;
     return node->host != NULL && node->number != 0 && node->views[0].durable.last > 10 &&
            sim_members_are_settled(sim) && sim_members_can_lose(sim, node);
 }

@@ -178,6 +178,7 @@ int main(int count, char **arguments)
     options_parse(&options, count, arguments);
     given = options.fixed;
     (void)signal(SIGABRT, on_signal);
+    (void)signal(SIGSEGV, on_signal);
     (void)signal(SIGALRM, on_signal);
     for (uint64_t seed = options.from; seed <= options.to; seed++) {
         if (options.goes_on) {

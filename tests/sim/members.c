@@ -189,13 +189,19 @@ void sim_members_committed(struct sim_node *node, uint32_t id, uint64_t commit)
 /* --- who counts ---------------------------------------------------------------------- */
 
 /* A disk that is lost has held what its node said: answers on their way speak of it. */
-static bool has_held(struct sim *sim, uint64_t number, uint32_t id, uint64_t index,
-                     uint64_t term)
+bool sim_members_held(struct sim *sim, uint64_t number, uint32_t id, uint64_t index,
+                      uint64_t term)
 {
     const struct sim_number *at = &sim->members.numbers[number];
     if (at->is_lost) return sim_shadow_has(&at->durable[id], index, term);
     return at->slot != 0 &&
            sim_shadow_has(&sim->nodes[at->slot - 1].views[id].durable, index, term);
+}
+
+uint64_t sim_members_term(const struct sim *sim, uint64_t number, uint32_t id)
+{
+    const struct sim_number *at = &sim->members.numbers[number];
+    return at->is_lost || at->slot == 0 ? 0 : sim->nodes[at->slot - 1].views[id].term;
 }
 
 static bool is_durable(struct sim *sim, const struct sim_conf *conf, uint32_t id,
@@ -204,7 +210,7 @@ static bool is_durable(struct sim *sim, const struct sim_conf *conf, uint32_t id
     uint64_t set = 0;
     for (uint64_t number = 1; number < SIM_NUMBERS_MAX; number++)
         if (((conf->voters | conf->outgoing) >> number & 1) != 0 &&
-            has_held(sim, number, id, index, term))
+            sim_members_held(sim, number, id, index, term))
             set |= UINT64_C(1) << number;
     return sim_conf_is_quorum(conf, set);
 }
@@ -247,16 +253,23 @@ bool sim_members_heard(struct sim_node *node, uint32_t id, uint64_t limit_us)
 
 /* --- each node's view ---------------------------------------------------------------- */
 
+static bool conf_is(const struct sim *sim, const struct rk_raft_conf_state *have,
+                    const struct sim_conf *want)
+{
+    return bits(sim, &have->voters) == want->voters &&
+           bits(sim, &have->voters_outgoing) == want->outgoing &&
+           bits(sim, &have->learners) == want->learners &&
+           bits(sim, &have->learners_next) == want->next;
+}
+
 static void view_fits(struct sim_node *node, uint32_t id, uint64_t applied)
 {
     const struct sim *sim = node->sim;
     const struct rk_raft_conf_state *have = &node->host->groups[id]->conf;
     const struct sim_conf *want = conf_at(&node->sim->histories[id], applied);
-    if (want == NULL || (bits(sim, &have->voters) == want->voters &&
-                         bits(sim, &have->voters_outgoing) == want->outgoing &&
-                         bits(sim, &have->learners) == want->learners &&
-                         bits(sim, &have->learners_next) == want->next))
-        return;
+    struct rk_raft_conf_state of_raft;
+    rk_raft_conf(node->host->groups[id]->raft, &of_raft);
+    if (want == NULL || (conf_is(sim, have, want) && conf_is(sim, &of_raft, want))) return;
     sim_fail(sim,
              "%s group %u at entry %" PRIu64 ": voters %" PRIx64 "/%" PRIx64
              ", learners %" PRIx64 "; its entries say %" PRIx64 "/%" PRIx64 ", %" PRIx64,

@@ -168,6 +168,19 @@ static void ack_seen(struct sim_node *node, uint32_t id,
                  node->name, id, index, term);
 }
 
+/* Rule 12: who is to lead has all that its leader has. */
+static void transfer_seen(struct sim_node *node, uint32_t id, uint64_t to)
+{
+    struct sim *sim = node->sim;
+    const struct rk_entry_log *log = node->host->groups[id]->log;
+    uint64_t last = rk_entry_log_last(log), term = 0;
+    if (rk_entry_log_term(log, &term, last) == RK_OK &&
+        !sim_members_held(sim, to, id, last, term))
+        sim_fail(sim,
+                 "%s group %u hands over to number %" PRIu64 ", which lacks entry %" PRIu64,
+                 node->name, id, to, last);
+}
+
 static void message_seen(struct sim_node *node, uint32_t id,
                          const struct rk_raft_message *message)
 {
@@ -188,6 +201,7 @@ static void message_seen(struct sim_node *node, uint32_t id,
     case RK_RAFT_MSG_HEARTBEAT:
     case RK_RAFT_MSG_SNAP:
     case RK_RAFT_MSG_TIMEOUT_NOW:
+        if (message->type == RK_RAFT_MSG_TIMEOUT_NOW) transfer_seen(node, id, message->to);
         leader_seen(sim, id, message->term, number);
         vote_seen(node, id, message->term, number);
         if (message->entry_count > 0) sim_armed_check(node, ARMED_APPEND, 800);
@@ -295,6 +309,38 @@ static void contact_check(struct sim_node *node, uint32_t id)
         sim_fail(sim, "%s leads group %u without having heard a majority", node->name, id);
 }
 
+/* What a leader counts on is there, unless its node follows a later one by now. */
+static void match_check(struct sim_node *node, uint32_t id,
+                        const struct rk_raft_status *status)
+{
+    struct sim *sim = node->sim;
+    const struct rk_entry_log *log = node->host->groups[id]->log;
+    for (uint32_t i = 0; i < status->progress_count; i++) {
+        const struct rk_raft_progress *progress = &status->progress[i];
+        uint64_t term = 0;
+        if (progress->match == 0 ||
+            rk_entry_log_term(log, &term, progress->match) != RK_OK ||
+            sim_members_held(sim, progress->id, id, progress->match, term) ||
+            sim_members_term(sim, progress->id, id) > status->hard_state.term)
+            continue;
+        sim_fail(sim,
+                 "%s group %u counts on entry %" PRIu64 " of term %" PRIu64
+                 " at number %" PRIu64 ", which does not have it",
+                 node->name, id, progress->match, term, progress->id);
+    }
+}
+
+/* Rule 20: a leader that waits for its disk for long is one no more. */
+static void disk_check(struct sim_node *node, uint32_t id)
+{
+    struct sim *sim = node->sim;
+    uint64_t since = node->batch_us;
+    if (node->batch == NULL || node->host->groups[id]->writing == 0) return;
+    if (node->unpaused_us > since) since = node->unpaused_us;
+    if (sim->now_us - since > 5000 * (uint64_t)sim->config.election_ms)
+        sim_fail(sim, "%s leads group %u while its disk does not answer", node->name, id);
+}
+
 static void hash_check(struct sim_node *node, uint32_t id, uint64_t applied, bool is_last)
 {
     struct sim *sim = node->sim;
@@ -347,6 +393,7 @@ static void view_check(struct sim_node *node, uint32_t id)
         sim_ballots_campaign(sim, id, hard->term);
     if (hard->term > view->term) sim_ballots_term(node, id, hard->term);
     sim_members_committed(node, id, hard->commit);
+    if (status.leader != RK_RAFT_NONE) leader_seen(sim, id, hard->term, status.leader);
     committed_check(node, id, &status);
     sim_members_view(node, id, status.role);
     if (applied != view->applied) hash_check(node, id, applied, false);
@@ -355,7 +402,12 @@ static void view_check(struct sim_node *node, uint32_t id)
     view->commit = hard->commit;
     view->is_leader = is_leader;
     view->applied = applied;
-    if (is_leader) contact_check(node, id);
+    /* One that was replaced while it ran is deaf from then on, with whatever role it has.
+     */
+    if (!is_leader || node->host->is_removed) return;
+    contact_check(node, id);
+    disk_check(node, id);
+    match_check(node, id, &status);
 }
 
 void sim_check_flushed(struct sim_node *node)

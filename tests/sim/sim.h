@@ -133,6 +133,7 @@ struct sim_node {
     uint64_t disk_min_us, disk_max_us, disk_stuck_until_us;
     struct rk_wal *wal;
     struct rk_wal_batch *batch; /* at the disk */
+    uint64_t batch_us;          /* since when */
     bool is_batch_written;      /* and not yet reported */
     uint64_t tend;
     struct rk_host_work *work;
@@ -364,6 +365,11 @@ const struct sim_row *sim_members_row(const struct sim *sim, uint32_t slot);
 bool sim_members_has(struct sim *sim, const struct sim_node *node);
 bool sim_members_count_on(struct sim *sim, const struct sim_node *node);
 bool sim_members_are_settled(struct sim *sim);
+/* What that node says that it has of the group is, or was, on its disk. */
+bool sim_members_held(struct sim *sim, uint64_t number, uint32_t id, uint64_t index,
+                      uint64_t term);
+/* As it was last seen there; 0: unknown. */
+uint64_t sim_members_term(const struct sim *sim, uint64_t number, uint32_t id);
 bool sim_members_can_lose(struct sim *sim, const struct sim_node *node);
 
 /* ballots.c */
