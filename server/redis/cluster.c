@@ -148,6 +148,17 @@ static void reroute(struct rk_redis *redis, struct rk_redis_link *link)
     }
 }
 
+/* A node that left the Cluster may live on, and no message reaches it any more. */
+static void follow_messages(struct rk_redis *redis)
+{
+    struct rk_redis_link *pubsub = redis->pubsub;
+    if (pubsub->state == LINK_OFF)
+        rk_redis_link_start(pubsub, 0);
+    else if (pubsub->state == LINK_UP && redis->node_count > 0 &&
+             find_node(redis, pubsub->host, pubsub->port) == NULL)
+        rk_redis_pubsub_move(redis, "it is no longer a master of the Cluster");
+}
+
 static void take_map(struct rk_redis_link *guide, const struct redisReply *map)
 {
     struct rk_redis *redis = guide->redis;
@@ -188,7 +199,7 @@ static void reply(struct rk_redis_link *link, const struct redisReply *answer)
     redis->guide_due_us =
         redis->guided_us + (redis->is_covered ? REFRESH_US : UNCOVERED_US);
     rk_redis_wake_at(redis, &link->timer, redis->guided_us + ASK_AGAIN_US);
-    if (redis->pubsub->state == LINK_OFF) rk_redis_link_start(redis->pubsub, 0);
+    follow_messages(redis);
     rk_redis_note_state(redis);
     rk_redis_drain_queue(redis);
 }

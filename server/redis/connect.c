@@ -65,13 +65,8 @@ static void on_event(struct bufferevent *bev, short what, void *context)
     }
     if (link->redis->tls != NULL)
         rk_redis_tls_reason(reason, sizeof(reason), bev, &is_denied);
-    if (link->state == LINK_CONNECTING && !is_denied &&
-        link->address_at < link->address_count) {
-        bufferevent_free(link->bev);
-        link->bev = NULL;
-        connect_next(link);
+    if (link->state == LINK_CONNECTING && !is_denied && rk_redis_link_try_next(link))
         return;
-    }
     link->is_denied = is_denied;
     rk_redis_link_fail(link, "%s", reason);
 }
@@ -110,6 +105,24 @@ static void connect_next(struct rk_redis_link *link)
         if (link->epoch == epoch && link->state == LINK_CONNECTING)
             rk_redis_link_fail(link, "%s", strerror(errno));
     }
+}
+
+static void wake_at_attempts_end(struct rk_redis_link *link)
+{
+    uint64_t attempt_us = (uint64_t)link->redis->url->timeout_ms * 1000;
+    if (attempt_us < SECOND_US / 2) attempt_us = SECOND_US / 2;
+    if (attempt_us > 5 * SECOND_US) attempt_us = 5 * SECOND_US;
+    rk_redis_wake_at(link->redis, &link->timer, rk_redis_now() + attempt_us);
+}
+
+bool rk_redis_link_try_next(struct rk_redis_link *link)
+{
+    if (link->address_at == link->address_count) return false;
+    bufferevent_free(link->bev);
+    link->bev = NULL;
+    wake_at_attempts_end(link);
+    connect_next(link);
+    return true;
 }
 
 static void take_addresses(struct rk_redis_link *link, const struct evutil_addrinfo *list)
@@ -179,18 +192,15 @@ static void resolve(struct rk_redis_link *link)
 
 void rk_redis_link_begin(struct rk_redis_link *link)
 {
-    struct rk_redis *redis = link->redis;
-    uint64_t attempt_us = (uint64_t)redis->url->timeout_ms * 1000;
-    if (attempt_us < SECOND_US / 2) attempt_us = SECOND_US / 2;
-    if (attempt_us > 5 * SECOND_US) attempt_us = 5 * SECOND_US;
     link->epoch++;
-    link->is_denied = false;
+    link->is_denied = link->is_replica = false;
+    memset(&link->server, 0, sizeof(link->server));
     if (!link->role->aim(link)) {
         link->state = LINK_OFF;
         return;
     }
     link->state = LINK_RESOLVING;
-    rk_redis_wake_at(redis, &link->timer, rk_redis_now() + attempt_us);
+    wake_at_attempts_end(link);
     rk_redis_reader_fini(&link->reader);
     if (rk_redis_reader_init(&link->reader, RK_REDIS_REPLY_MAX) != RK_OK)
         rk_redis_link_fail(link, "out of memory");

@@ -71,35 +71,47 @@ void rk_redis_link_start(struct rk_redis_link *link, uint64_t delay_us)
 
 /* ---- the end of a connection -------------------------------------------------------- */
 
-/* What is not worth repeating ends now; the rest goes where it belongs, in front of what
- * waits there. */
+static void move_all(struct rk_list *to, struct rk_list *from)
+{
+    while (!rk_list_is_empty(from)) {
+        struct rk_list *first = rk_list_first(from);
+        rk_list_remove(first);
+        rk_list_push_back(to, first);
+    }
+}
+
+static struct rk_redis_call *first_call(struct rk_list *list)
+{
+    return RK_CONTAINER(rk_list_first(list), struct rk_redis_call, link_in);
+}
+
+/* What may be repeated goes where it belongs, in front of what waits here; the rest ends.
+ * That comes last: what its owners send then is not to overtake anything. */
 static void lose_calls(struct rk_redis_link *link, const char *reason)
 {
     struct rk_redis *redis = link->redis;
-    struct rk_list waiting;
+    struct rk_list waiting, ending;
     rk_list_init(&waiting);
-    while (!rk_list_is_empty(&link->waiting)) {
-        struct rk_list *first = rk_list_first(&link->waiting);
-        rk_list_remove(first);
-        rk_list_push_back(&waiting, first);
-    }
-    while (!rk_list_is_empty(&link->held)) {
-        struct rk_redis_call *call =
-            RK_CONTAINER(rk_list_first(&link->held), struct rk_redis_call, link_in);
-        rk_redis_lose(redis, call, reason);
-    }
+    rk_list_init(&ending);
+    move_all(&waiting, &link->waiting);
     while (!rk_list_is_empty(&link->sent)) {
-        struct rk_redis_call *call =
-            RK_CONTAINER(rk_list_first(&link->sent), struct rk_redis_call, link_in);
-        rk_redis_lose(redis, call, reason);
+        struct rk_redis_call *call = first_call(&link->sent);
+        if (call->kind != CALL_USER || call->is_over || call->may_repeat) {
+            rk_redis_lose(redis, call, reason);
+        } else {
+            rk_list_remove(&call->link_in);
+            rk_list_push_back(&ending, &call->link_in);
+        }
     }
     while (!rk_list_is_empty(&waiting)) {
-        struct rk_redis_call *call =
-            RK_CONTAINER(rk_list_first(&waiting), struct rk_redis_call, link_in);
+        struct rk_redis_call *call = first_call(&waiting);
         rk_redis_call_unlink(redis, call);
         call->is_asking = false;
         rk_redis_route(redis, call);
     }
+    move_all(&ending, &link->held);
+    while (!rk_list_is_empty(&ending))
+        rk_redis_lose(redis, first_call(&ending), reason);
 }
 
 static uint64_t next_pause(struct rk_redis_link *link, bool was_up)
@@ -501,7 +513,10 @@ void rk_redis_link_timer(struct rk_redis_link *link, uint64_t now)
     case LINK_OFF: break;
     case LINK_RESTING: rk_redis_link_begin(link); break;
     case LINK_RESOLVING: rk_redis_link_fail(link, "no answer from the name service"); break;
-    case LINK_CONNECTING: rk_redis_link_fail(link, "no connection in time"); break;
+    case LINK_CONNECTING:
+        if (!rk_redis_link_try_next(link))
+            rk_redis_link_fail(link, "no connection in time");
+        break;
     case LINK_GREETING: rk_redis_link_fail(link, "connected, but no answer in time"); break;
     case LINK_UP: check(link, now); break;
     }

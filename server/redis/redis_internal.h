@@ -276,6 +276,8 @@ void rk_redis_link_address(char *out, size_t size, const struct rk_redis_link *l
 /* connect.c */
 /* Begins an attempt: resolves, connects, and greets. */
 void rk_redis_link_begin(struct rk_redis_link *link);
+/* Another address of the name, while connecting; false: there is none. */
+bool rk_redis_link_try_next(struct rk_redis_link *link);
 /* Ends the connection or the attempt at one; calls are left alone. */
 void rk_redis_link_close(struct rk_redis_link *link);
 /* Greeted: commands may leave. */

@@ -56,7 +56,8 @@ static void take_master(struct rk_redis_link *guide, struct rk_slice host,
     bool is_same = strlen(master->host) == host.size && master->port == port &&
                    memcmp(master->host, host.data, host.size) == 0;
     if (is_same) {
-        rk_redis_link_start(master, ASK_AGAIN_US);
+        /* Where a person must mend something, that link's own pauses hold. */
+        if (!master->is_denied) rk_redis_link_start(master, ASK_AGAIN_US);
         return;
     }
     bool is_first = master->host[0] == '\0';

@@ -112,6 +112,14 @@ def test_wrong_names_and_passwords():
             refused = probe.send("GET", "k", deadline=1000)
             assert refused["status"] == "unavailable"
             assert "no master of the name other" in refused["text"]
+        # A wrong password is not tried over and over, though the Sentinels are asked again.
+        with Probe(group.url().replace(":pw@", ":wrong@")) as probe:
+            refused = probe.send("GET", "k", deadline=3000)
+            assert refused["status"] == "unavailable" and "WRONGPASS" in refused["text"]
+            entries = [dict(zip(entry[::2], entry[1::2]))
+                       for entry in group.master()("ACL", "LOG")]
+            tries = sum(entry["count"] for entry in entries if entry["reason"] == "auth")
+            assert 1 <= tries <= 5, tries
         for sentinel in group.sentinels:
             sentinel("ACL", "SETUSER", "default", "resetpass", ">sp")
         with Probe(group.url()) as probe:

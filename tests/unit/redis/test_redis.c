@@ -319,6 +319,45 @@ static void test_lost(void **state)
     world_fini(&world);
 }
 
+static void note_letters(struct fake_link *link, const char *text)
+{
+    struct world *world = link->fake->context;
+    if (world->step++ == 0) {
+        fake_hang_up(link);
+        return;
+    }
+    if (strcmp(text, "A") != 0) note_seen(world, text);
+    fake_write(link, "+OK\r\n");
+}
+
+static void send_more(void *context, const struct rk_redis_result *result)
+{
+    struct end *end = context;
+    on_done(context, result);
+    (void)ask_for(end->world, "C", 3000, false);
+}
+
+/* What is sent when told of a loss comes behind what was sent before. */
+static void test_order(void **state)
+{
+    static struct world world;
+    (void)state;
+    world_init(&world, "redis", "", note_letters);
+    struct end *first = &world.ends[world.end_count++];
+    struct rk_slice verb = RK_SLICE_LITERAL("A");
+    first->world = &world;
+    struct rk_redis_command command = {
+        .args = &verb, .arg_count = 1, .ask = {.done = send_more, .context = first}};
+    assert_int_not_equal(rk_redis_send(world.redis, &command), 0);
+    for (int i = 0; i < 1100; i++) /* more than the pipeline takes */
+        (void)ask_for(&world, "A", 3000, false);
+    (void)ask_for(&world, "B", 3000, false);
+    finish(&world);
+    assert_int_equal(first->status, RK_EUNKNOWN);
+    assert_string_equal(world.seen, "B\nC\n");
+    world_fini(&world);
+}
+
 /* ---- time --------------------------------------------------------------------------- */
 
 static void answer_late(struct fake_link *link, const char *text)
@@ -346,7 +385,12 @@ static void test_late(void **state)
     assert_string_equal(next->text, "next");
     assert_int_equal(late->count, 1);
     assert_int_equal(world.fake.connects, 1);
-    /* Silence for a second behind a deadline ends the connection. */
+    /* Silence for a second behind a deadline ends the connection, also when it is not the
+     * oldest command's. */
+    struct rk_slice verb = RK_SLICE_LITERAL("PATIENT");
+    struct rk_redis_command patient = {
+        .args = &verb, .arg_count = 1, .ask = {.deadline_ms = 20000}};
+    assert_int_not_equal(rk_redis_send(world.redis, &patient), 0);
     late = ask_for(&world, "SILENT", 100, false);
     finish(&world);
     begun = now_ms();
@@ -757,21 +801,14 @@ static void test_new_without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_in_pieces),
-        cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_lost),
-        cmocka_unit_test(test_late),
-        cmocka_unit_test(test_nobody_there),
-        cmocka_unit_test(test_forgotten),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_scripts),
-        cmocka_unit_test(test_waits),
-        cmocka_unit_test(test_channels),
-        cmocka_unit_test(test_maps),
-        cmocka_unit_test(test_masters),
-        cmocka_unit_test(test_without_memory),
-        cmocka_unit_test(test_new_without_memory),
+        cmocka_unit_test(test_in_pieces),      cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_errors),         cmocka_unit_test(test_lost),
+        cmocka_unit_test(test_order),          cmocka_unit_test(test_late),
+        cmocka_unit_test(test_nobody_there),   cmocka_unit_test(test_forgotten),
+        cmocka_unit_test(test_bounds),         cmocka_unit_test(test_scripts),
+        cmocka_unit_test(test_waits),          cmocka_unit_test(test_channels),
+        cmocka_unit_test(test_maps),           cmocka_unit_test(test_masters),
+        cmocka_unit_test(test_without_memory), cmocka_unit_test(test_new_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
