@@ -3,6 +3,7 @@
 #include "rukund/http.h"
 #include "rukund/peers.h"
 #include "rukund/rpc.h"
+#include "storage/backup.h"
 
 #include <event2/dns.h>
 #include <event2/event.h>
@@ -257,9 +258,25 @@ static bool advertise_all(struct rk_worker *worker, const struct rk_address *htt
 
 /* Opening. */
 
+/* A backup is of nodes that hold the state themselves: with another engine it would be a
+ * beginning that nobody ever sees. */
+static bool has_useless_backup(struct rk_worker *worker)
+{
+    char path[RK_FS_PATH_MAX];
+    if (worker->engine == &rk_engine_embedded ||
+        rk_fs_join(path, worker->config->data, "backup") != RK_OK ||
+        !rk_backup_is_one(rk_fs_posix(), path))
+        return false;
+    rk_log_event(&worker->log, RK_LOG_ERROR,
+                 "a backup can only be restored with the embedded engine",
+                 RK_LOG_TEXT("backup", path), RK_LOG_TEXT("engine", worker->engine->name));
+    return true;
+}
+
 static enum rk_status open_host(struct rk_worker *worker)
 {
     const struct rk_config *config = worker->config;
+    if (has_useless_backup(worker)) return RK_EINVAL;
     struct rk_host_peer peers[RK_HOST_PEERS_MAX];
     struct rk_host_peer self = {config->name, worker->peer_address, worker->http_address,
                                 worker->rpc_address};

@@ -209,8 +209,16 @@ def test_a_used_folder_is_refused(fresh, saved):
     cluster.wait_ready()
 
 
+def state(node):
+    """What the node says it is; "" while it does not answer."""
+    try:
+        return node.raft()["state"]
+    except (OSError, http.client.HTTPException):
+        return ""
+
+
 def refusals(cluster):
-    return [node.raft()["state"] for node in cluster]
+    return [state(node) for node in cluster]
 
 
 def test_all_nodes_begin_from_the_same_or_none(fresh, saved):
@@ -252,6 +260,20 @@ def test_a_slow_or_absent_reader_harms_nobody(fresh):
     assert "its reader left" in node.log_text()
     assert node.metric("rukun_backups_total") == 1
     assert node.post("/snapshot", {}).status == 405
+
+
+def test_another_engine_has_no_backups(fresh, saved):
+    flags = ["--engine", "redis", "--redis-url", "redis://127.0.0.1:1"]
+    cluster = fresh(size=1, flags=flags)
+    wait_until(lambda: state(cluster["n1"]) == "running", what="the node serves")
+    answer = cluster["n1"].get("/snapshot")
+    assert answer.status == 501 and "back up what holds it" in answer["detail"]
+    other = fresh(size=1, flags=flags, start=False)
+    prepare(other, saved)
+    other.start()
+    assert other["n1"].process.wait(20 * SLOW) == 1
+    other["n1"].process = None
+    assert "only be restored with the embedded engine" in other["n1"].log_text()
 
 
 def test_no_backup_without_a_majority(fresh, tmp_path):

@@ -230,6 +230,44 @@ static void test_restored_into_one(void **state)
     restore_into(1);
 }
 
+/* The groups have their state some moments before their history begins: nothing is read
+ * from it under none. */
+static void test_reads_wait_for_the_new_history(void **state)
+{
+    (void)state;
+    struct saved saved;
+    struct rk_host_status status;
+    uint64_t first = 0, last = 0;
+    saved_make(&saved);
+    struct cluster *cluster = open_empty(3);
+    for (uint32_t i = 0; i < 3; i++)
+        prepare(&cluster->nodes[i], &saved);
+    for (uint32_t i = 0; i < 3; i++)
+        cluster_start(cluster, i);
+    cluster->groups = GROUPS;
+    for (int turn = 0; turn < 2000; turn++) {
+        cluster_step(cluster);
+        rk_host_status(cluster->nodes[1].host, &status);
+        if (status.history != 0) break;
+        if (status.number == 0) continue;
+        last = cluster_call(cluster, 1, RK_OP_CACHE_GET,
+                            "{\"k\":\"key1\",\"consistency\":\"local\"}");
+        if (first == 0) first = last;
+    }
+    assert_true(first != 0 && last > first);
+    cluster_settle(cluster, 4000);
+    rk_host_status(cluster->nodes[1].host, &status);
+    assert_int_not_equal(status.history, saved.history);
+    for (uint64_t call = first; call <= last; call++) {
+        const struct rk_reply *reply = cluster_answer(cluster, call, 3000);
+        assert_int_equal(reply->status, RK_OK);
+        assert_true(reply->found);
+        assert_int_equal(reply->position_history, status.history);
+    }
+    cluster_free(cluster);
+    rk_buf_fini(&saved.file);
+}
+
 /* What was answered before the save began is in it, also when a follower that lags behind
  * is asked; and it saves again. */
 static void test_backup_has_all_that_was_answered(void **state)
@@ -522,6 +560,7 @@ int main(void)
         cmocka_unit_test(test_restored_into_three),
         cmocka_unit_test(test_restored_into_five),
         cmocka_unit_test(test_restored_into_one),
+        cmocka_unit_test(test_reads_wait_for_the_new_history),
         cmocka_unit_test(test_backup_has_all_that_was_answered),
         cmocka_unit_test(test_no_backup_without_a_majority),
         cmocka_unit_test(test_all_need_the_same_backup),

@@ -249,6 +249,36 @@ static void test_a_snapshot_of_another_backup_is_found(void **state)
     rk_memfs_free(memfs);
 }
 
+/* A byte that no checksum covers: between the last snapshot and the last block. */
+static void test_every_byte_belongs_to_something(void **state)
+{
+    (void)state;
+    struct rk_memfs *memfs = rk_memfs_new(1);
+    struct rk_fs *fs = rk_memfs_fs(memfs);
+    struct rk_backup_encoder encoder;
+    struct rk_storage_error error;
+    struct rk_buf file, snapshot;
+    uint64_t records;
+    rk_buf_init(&file);
+    rk_buf_init(&snapshot);
+    struct rk_backup_header header = header_make(1);
+    header.group_count = 1;
+    assert_int_equal(rk_backup_begin(&encoder, &header, &file), RK_OK);
+    snapshot_make(&snapshot, 0, RECORDS);
+    rk_backup_part(&encoder, id_of(0));
+    rk_backup_bytes(&encoder, rk_buf_slice(&snapshot));
+    rk_buf_append_slice(&file, rk_buf_slice(&snapshot));
+    rk_buf_u8(&file, 'x');
+    encoder.bytes++;
+    assert_int_equal(rk_backup_end(&encoder, &file), RK_OK);
+    put_file(fs, path, rk_buf_slice(&file));
+    assert_int_equal(read_all(fs, &records, &error), RK_ECORRUPT);
+    assert_non_null(strstr(error.message, "the last block is malformed"));
+    rk_buf_fini(&file);
+    rk_buf_fini(&snapshot);
+    rk_memfs_free(memfs);
+}
+
 static void test_a_newer_version_is_named(void **state)
 {
     (void)state;
@@ -340,6 +370,7 @@ int main(void)
         cmocka_unit_test(test_every_damaged_byte_is_found),
         cmocka_unit_test(test_every_length_but_the_whole_is_refused),
         cmocka_unit_test(test_a_snapshot_of_another_backup_is_found),
+        cmocka_unit_test(test_every_byte_belongs_to_something),
         cmocka_unit_test(test_a_newer_version_is_named),
         cmocka_unit_test(test_bounds_of_the_header),
         cmocka_unit_test(test_copies),
