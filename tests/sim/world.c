@@ -293,6 +293,8 @@ static void options_fill(struct sim_node *node, struct rk_host_options *options,
         .heartbeat_ms = sim->config.heartbeat_ms,
         .seed = rk_random_next(&sim->random),
         .snapshot_bytes = sim->config.snapshot_bytes,
+        /* Read back all the time, while they are taken, sent, received and replaced. */
+        .verify_ms = sim->config.snapshot_bytes % 2 == 0 ? 1000 : 0,
         .segment_bytes = sim->config.segment_bytes,
         .fs = rk_memfs_fs(node->disk),
     };
@@ -385,6 +387,7 @@ void sim_node_kill(struct sim_node *node, enum rk_memfs_crash_mode mode, bool is
     sim->counts.snapshots += metrics->snapshots;
     sim->counts.snapshots_sent += metrics->snapshots_sent;
     sim->counts.elections += metrics->elections;
+    if (metrics->damaged != 0) sim_fail(sim, "%s takes sound data for damaged", node->name);
     sim->counts.crashes++;
     if (mode != RK_MEMFS_CRASH_KEEP_ALL) sim->counts.powers++;
     sim_disk_crash(node, mode);
@@ -539,6 +542,7 @@ bool sim_is_settled(struct sim *sim)
         if (!sim_members_has(sim, node)) continue;
         if (!sim_node_is_up(node)) return false;
         rk_host_status(node->host, &status);
+        if (status.is_damaged) sim_fail(sim, "%s is %s", node->name, status.state);
         if (!status.has_quorum) return false;
     }
     return true;
