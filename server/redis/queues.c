@@ -153,23 +153,36 @@ static void published(struct rk_ask *call, const struct redisReply *reply)
     rk_ask_answer(call, &out);
 }
 
+struct id_head {
+    uint32_t bits, bit_count; /* that do not fill a digit */
+};
+
 /* How the texts of this topic's message ids begin, before the number; its check digits are
  * the script's affair. */
-static void add_id_head(struct rk_args *args, const struct rk_store_topic *topic)
+static void add_id_head(struct rk_args *args, const struct rk_store_topic *topic,
+                        struct id_head *out)
 {
     struct rk_store *store = args->store;
+    char text[RK_DELIVERY_ID_SIZE];
+    struct rk_delivery_id id = {.slot = topic->slot, .history = store->history};
+    (void)rk_delivery_id_print(text, &id);
     rk_buf_reset(&store->scratch);
     rk_buf_u8(&store->scratch, 'm');
     rk_buf_u8(&store->scratch, RK_DELIVERY_ID_VERSION);
     rk_buf_varint(&store->scratch, topic->slot);
     rk_buf_varint(&store->scratch, store->history);
-    struct rk_slice head = rk_arena_copy(&store->args, rk_buf_slice(&store->scratch));
+    struct rk_slice bytes = rk_buf_slice(&store->scratch);
+    *out = (struct id_head){0};
+    size_t bits = 8 * (bytes.size - 1);
+    struct rk_slice head = rk_arena_copy(&store->args, rk_slice_of(text, 1 + bits / 5));
     if (rk_buf_check(&store->scratch) != RK_OK || head.data == NULL) {
         args->items = NULL;
         return;
     }
+    out->bit_count = bits % 5;
+    out->bits = bytes.data[bytes.size - 1] & ((1u << out->bit_count) - 1);
     rk_args_add(args, head);
-    rk_args_number(args, rk_crc32c(0, head.data, head.size));
+    rk_args_number(args, rk_crc32c(0, bytes.data, bytes.size));
 }
 
 static void add_message(struct rk_args *args, const struct rk_message_in *in)
@@ -201,13 +214,14 @@ static void publish(struct rk_ask *call)
 {
     const struct rk_request *request = &call->request;
     struct rk_args args;
+    struct id_head head;
     if (request->message_count == 0) {
         rk_ask_fail(call, RK_EINVAL, "messages", "there is nothing to publish");
         return;
     }
-    rk_args_begin(&args, call, "publish", 10 + request->message_count * EACH_ARGS);
+    rk_args_begin(&args, call, "publish", 12 + request->message_count * EACH_ARGS);
     add_made(&args, call, call->topic);
-    add_id_head(&args, call->topic);
+    add_id_head(&args, call->topic, &head);
     if (RK_HAS(request, FENCE))
         rk_args_number(&args, request->fence);
     else
@@ -217,6 +231,8 @@ static void publish(struct rk_ask *call)
     rk_args_number(&args, FENCE_IDLE_MS);
     rk_args_number(&args, call->store->history);
     rk_args_text(&args, call->begins != 0 ? "1" : "0");
+    rk_args_number(&args, head.bits);
+    rk_args_number(&args, head.bit_count);
     for (uint32_t i = 0; i < request->message_count; i++)
         add_message(&args, &request->messages[i]);
     rk_args_eval(&args, call, RK_SCRIPT_PUBLISH, NULL, published);

@@ -112,8 +112,10 @@ class Topics:
         fields.update(each)
         # What the beginning of ids says is the node's affair: slot 0 and history 77 here.
         head = b"m" + bytes([1, 0, 77])
-        args = [topic, self.number(topic) if number is None else number, head, crc32c(head),
-                fence, "0" if fence_name is None else "1", fence_name or "", 86400000, 77, 0]
+        # Three bytes after the letter: four digits, and the last four bits.
+        digits = b"maeae"
+        args = [topic, self.number(topic) if number is None else number, digits, crc32c(head),
+                fence, "0" if fence_name is None else "1", fence_name or "", 86400000, 77, 0, 77 & 15, 4]
         for body in bodies:
             args += [body, *fields.values()]
         return self.run("publish", topic, *args, client=client, seq=seq, first=first)

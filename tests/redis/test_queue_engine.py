@@ -145,6 +145,7 @@ def test_what_becomes_due_wakes_a_consumer(nodes, how):
     assert 0.3 < time.monotonic() - began < 5
 
 
+@pytest.mark.sanitize
 def test_who_waits_longest_is_served_first(nodes):
     node = nodes.cluster["n3"]
     waiting = []
@@ -157,6 +158,7 @@ def test_who_waits_longest_is_served_first(nodes):
     assert consume(node, "fifo", wait_ms=300)["message"] is None
 
 
+@pytest.mark.sanitize
 def test_a_consumer_that_leaves_takes_nothing_along(nodes):
     a, b = nodes.cluster["n1"], nodes.cluster["n2"]
     gone = http.client.HTTPConnection(a.http)
@@ -186,6 +188,7 @@ def test_dead_letters_are_listed_by_themselves(nodes):
         what="mortal/dead is listed")
 
 
+@pytest.mark.sanitize
 def test_ids_of_several_topics_in_one_call(nodes):
     node = nodes.cluster["n2"]
     ids = []
@@ -222,6 +225,7 @@ def test_redis_stands_still_for_a_while(alone):
     assert id
 
 
+@pytest.mark.sanitize
 def test_redis_comes_back_empty(alone):
     nodes = alone()
     a, b = nodes.cluster["n1"], nodes.cluster["n2"]
@@ -239,6 +243,7 @@ def test_redis_comes_back_empty(alone):
     assert (answer.status, answer["code"]) == (409, "gone")
 
 
+@pytest.mark.sanitize
 def test_redis_loses_all_but_its_connections(alone):
     """FLUSHALL: no node sees a restart. What a node remembers of the old data does no harm."""
     nodes = alone()
@@ -290,6 +295,7 @@ def test_a_full_redis_refuses_and_drains(alone):
     publish(node, "full")
 
 
+@pytest.mark.sanitize
 def test_nothing_is_lost_or_done_twice_while_connections_break(alone):
     """Publishers and consumers at all nodes, whose connections to Redis are cut again and
     again: what was answered is there once, and what was acknowledged does not come back."""

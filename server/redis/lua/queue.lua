@@ -32,6 +32,7 @@ FIELDS[COUNT + 2] = 'levels'
 FIELDS[COUNT + 3] = 'history'
 
 local function text(number) return format('%.0f', number) end
+local now_text = text(now)
 
 local needs_listing = false
 local opened = {}
@@ -408,7 +409,7 @@ end
 function due_move(topic)
     local left = DUE_MAX
     while left > 0 do
-        local due = call('ZRANGEBYSCORE', topic.base .. ':due', '-inf', text(now),
+        local due = call('ZRANGEBYSCORE', topic.base .. ':due', '-inf', now_text,
             'WITHSCORES', 'LIMIT', 0, left)
         if #due == 0 then return end
         local messages = {}
@@ -454,7 +455,7 @@ local function topic_begin()
     local topic = topic_open(KEYS[1], ARGV[2] == '1')
     if topic.is_dead then
         local above = topic.base:sub(1, -6)
-        if call('ZCOUNT', above .. ':due', '-inf', text(now)) > 0 then
+        if call('ZCOUNT', above .. ':due', '-inf', now_text) > 0 then
             due_move_all(topic_open(above, above:sub(-5) == ':dead'))
         end
     end
@@ -518,11 +519,15 @@ local function repeated_answer()
     return nil
 end
 
--- Answers that the client does not need any more go.
-local function forget()
+-- Answers that the client does not need any more go. The new bound is noted with the answer;
+-- is_alone: there will be none.
+local function forget(is_alone)
     if not forget_from then return end
-    forget_below(answers_key(), forget_from, tonumber(ARGV[7]))
-    call('HSET', answers_key(), 'first', ARGV[7])
+    if is_alone then
+        call('HSET', answers_key(), 'first', ARGV[7])
+    else
+        forget_below(answers_key(), forget_from, tonumber(ARGV[7]))
+    end
 end
 
 local function remember(answer)

@@ -157,7 +157,9 @@ local function main()
     if answer then return answer end
     forget()
     answer = admin[ARGV[1]](topic_begin())
-    return answer[1] == 1 and answer or remember(answer)
+    if answer[1] ~= 1 then return remember(answer) end
+    forget(true)
+    return answer
 end
 
 return finish(main())

@@ -69,7 +69,9 @@ local function main()
     end
     local left = topic.paused == 0 and topic.poppable or 0
     answer = answer_of(left, due_in(topic), unpack(out))
-    return #out > 0 and remember(answer) or answer
+    if #out > 0 then return remember(answer) end
+    forget(true)
+    return answer
 end
 
 return finish(main())

@@ -1,10 +1,10 @@
 -- queue.publish: all messages or none.
--- ARGV after the common ones: 1 name, 2 number or '', 3 the beginning of ids (bytes, a letter
--- first), 4 its CRC-32C so far, 5 fence or '', 6 whether it has a name, 7 that, 8 how long a
--- fence is kept, 9 history, 10 whether that was asked for just now, then for each message:
+-- ARGV after the common ones: 1 name, 2 number or '', 3 the beginning of ids, 4 its CRC-32C, 5 fence or '', 6 whether it has a name, 7 that, 8 how long a
+-- fence is kept, 9 history, 10 whether that was asked for just now, 11 the bits of the
+-- beginning that do not fill a digit, 12 how many they are, then for each message:
 -- body, cost, size, priority, group, delay_ms, deliver_at, ttl_ms, publish id, scope of the
 -- unique key, unique key.
-local BEFORE = 10
+local BEFORE = 12
 local EACH = 11
 local SCOPE_QUEUED, SCOPE_ACKED, SCOPE_WINDOW = '1', '2', '3'
 
@@ -16,47 +16,50 @@ local CRC = {
     0x7198540d, 0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9, 0xc38d26c4, 0xd3d3e1ab,
     0xe330a81a, 0xf36e6f75,
 }
-local bxor, band, rshift = bit.bxor, bit.band, bit.rshift
+local bxor, band, bnot, rshift = bit.bxor, bit.band, bit.bnot, bit.rshift
 local DIGITS = 'abcdefghijklmnopqrstuvwxyz234567'
 
 -- The text of a message's id: see core/api/delivery_id.h. Its number is the topic's, times
 -- 2^40, plus the message's own, as a varint, which the two parts never leave as one number.
+local id_head, id_crc, id_bits, id_bit_count = arg(3), bit.bnot(arg(4)), arg(11) + 0, arg(12) + 0
+
 local function id_text(topic, number)
-    local head, bytes = arg(3), {}
-    for i = 2, #head do bytes[i - 1] = head:byte(i) end
-    local from = #bytes + 1
+    local bytes, count = {}, 5
     local low, high = number, topic.number * 32 + math.floor(number / 2 ^ 35)
-    for _ = 1, 5 do
-        bytes[#bytes + 1] = 128 + low % 128
+    for i = 1, 5 do
+        bytes[i] = 128 + low % 128
         low = math.floor(low / 128)
     end
     while high >= 128 do
-        bytes[#bytes + 1] = 128 + high % 128
+        count = count + 1
+        bytes[count] = 128 + high % 128
         high = math.floor(high / 128)
     end
-    bytes[#bytes + 1] = high
-    local crc = bit.bnot(tonumber(arg(4)))
-    for i = from, #bytes do
+    count = count + 1
+    bytes[count] = high
+    local crc = id_crc
+    for i = 1, count do
         crc = bxor(crc, bytes[i])
         crc = bxor(CRC[band(crc, 15)], rshift(crc, 4))
         crc = bxor(CRC[band(crc, 15)], rshift(crc, 4))
     end
-    crc = bit.bnot(crc)
-    for i = 0, 2 do bytes[#bytes + 1] = band(rshift(crc, 8 * i), 255) end
+    crc = bnot(crc)
+    for i = 1, 3 do bytes[count + i] = band(rshift(crc, 8 * (i - 1)), 255) end
 
-    local out, bits, count = {head:sub(1, 1)}, 0, 0
-    for i = 1, #bytes do
-        bits, count = bits * 256 + bytes[i], count + 8
-        while count >= 5 do
-            count = count - 5
-            local digit = math.floor(bits / 2 ^ count)
-            out[#out + 1] = DIGITS:sub(digit + 1, digit + 1)
-            bits = bits - digit * 2 ^ count
-        end
+    local out, size, bits, bit_count = {id_head}, 1, id_bits, id_bit_count
+    for i = 1, count + 3 do
+        bits, bit_count = bits * 256 + bytes[i], bit_count + 8
+        repeat
+            bit_count = bit_count - 5
+            local digit = rshift(bits, bit_count)
+            size = size + 1
+            out[size] = DIGITS:sub(digit + 1, digit + 1)
+            bits = bits - digit * 2 ^ bit_count
+        until bit_count < 5
     end
-    if count > 0 then
-        local digit = bits * 2 ^ (5 - count)
-        out[#out + 1] = DIGITS:sub(digit + 1, digit + 1)
+    if bit_count > 0 then
+        local digit = bits * 2 ^ (5 - bit_count)
+        out[size + 1] = DIGITS:sub(digit + 1, digit + 1)
     end
     return table.concat(out)
 end
