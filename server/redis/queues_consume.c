@@ -132,16 +132,26 @@ static enum rk_status deliveries_read(struct rk_ask *call, const struct redisRep
     return RK_OK;
 }
 
-/* `left` more may be handed out: as many of those who wait look at once. */
-static void look_on(struct rk_store_topic *topic, uint64_t left)
+/* What was said while a look was under way may have come after it. */
+static void look_if_woken(struct rk_store *store, struct rk_store_topic *topic)
 {
-    while (left-- > topic->looks && topic->parked_count != 0 && topic->looks < LOOKS_MAX)
+    if (topic->looks != 0) return;
+    if (topic->is_woken) rk_topic_look_by(store, topic, rk_store_now());
+    topic->is_woken = false;
+}
+
+/* `left` more may be handed out: as many of those who wait look at once. */
+static void look_on(struct rk_store *store, struct rk_store_topic *topic, uint64_t left)
+{
+    while (left > topic->looks && topic->parked_count != 0 && topic->looks < LOOKS_MAX)
         look_first(topic);
+    look_if_woken(store, topic);
 }
 
 static void found(struct rk_ask *call, const struct redisReply *reply, uint64_t left)
 {
     struct rk_store_topic *topic = call->topic;
+    struct rk_store *store = call->store;
     struct rk_reply out;
     enum rk_status status = deliveries_read(call, reply, &out);
     if (status == RK_OK && call->is_dropped) hand_back(call, &out);
@@ -151,7 +161,7 @@ static void found(struct rk_ask *call, const struct redisReply *reply, uint64_t 
     else
         rk_ask_fail(call, RK_EIO, NULL, "Redis gave a message that can not be read");
     topic->holds--;
-    look_on(topic, left);
+    look_on(store, topic, left);
 }
 
 static void looked(struct rk_ask *call, const struct redisReply *reply)
@@ -181,8 +191,7 @@ static void looked(struct rk_ask *call, const struct redisReply *reply)
     /* A timer that ran out a moment ago is carried out by the next look. */
     int64_t due = reply->elements > 4 ? reply->element[4]->integer : -1;
     if (due >= 0) look_by(store, topic, now + (uint64_t)due + 1);
-    if (topic->is_woken && topic->looks == 0) look_by(store, topic, now);
-    if (topic->looks == 0) topic->is_woken = false;
+    look_if_woken(store, topic);
 }
 
 static void look(struct rk_ask *call)

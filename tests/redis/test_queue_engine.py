@@ -158,6 +158,31 @@ def test_who_waits_longest_is_served_first(nodes):
     assert consume(node, "fifo", wait_ms=300)["message"] is None
 
 
+def test_no_wake_is_lost(nodes):
+    """Consumers wait at all nodes while messages come in ones and twos: none lies for long."""
+    came, late, count = {}, [], 200
+
+    def consumer(node):
+        while len(came) < count:
+            answer = consume(node, "steady", wait_ms=2000)
+            if answer["message"] is not None:
+                came[answer["message"]] = time.monotonic()
+                node.post("/queue/ack", {"id": answer["id"]})
+
+    waiting = [later(lambda n=node: consumer(n)) for node in list(nodes.cluster) * 2]
+    for i in range(count):
+        node = list(nodes.cluster)[i % 3]
+        publish(node, "steady", i)
+        if i % 2:
+            sent = time.monotonic()
+            wait_until(lambda: i in came and i - 1 in came, what=f"message {i} is taken")
+            late.append(time.monotonic() - sent)
+    for thread in waiting:
+        thread.result()
+    # A look that only a timer brings about would take half a second or ten.
+    assert sorted(late)[len(late) * 9 // 10] < 0.4, late
+
+
 @pytest.mark.sanitize
 def test_a_consumer_that_leaves_takes_nothing_along(nodes):
     a, b = nodes.cluster["n1"], nodes.cluster["n2"]
