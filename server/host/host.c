@@ -380,6 +380,8 @@ void rk_host_written(struct rk_host *host, enum rk_status status)
     }
     host->metrics.batches++;
     host->metrics.log_bytes += batch->result.written_bytes;
+    host->metrics.log_space = batch->result.space.file_bytes;
+    host->metrics.log_limit = batch->result.space.limit_bytes;
     for (uint32_t id = 0; host->is_running && id <= host->group_count; id++)
         rk_group_written(host->groups[id]);
     if (host->is_dead) return;

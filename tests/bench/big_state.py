@@ -5,6 +5,7 @@ messages with 64 bytes of data, cache entries with 64 bytes under keys of 9, loc
 lease of a day (two objects each: the lock and its grant).
 """
 
+import collections
 import os
 import pathlib
 import socket
@@ -98,16 +99,33 @@ def fill(node, message_count, entry_count, lock_count, say=lambda text: None):
     return times
 
 
+def shares(count):
+    """Messages, cache entries and locks that are so many objects together."""
+    return count * 6 // 10, count * 3 // 10, count // 20
+
+
+Turns = collections.namedtuple("Turns", "count over_5_ms longest_ms longest_cpu_ms")
+
+
+def turns(node):
+    """The turns of the node's loop so far, and the longest of late."""
+    values = {}
+    for line in node.get("/metrics").body.decode().splitlines():
+        if line.startswith("rukun_loop_turn_"):
+            name, value = line.rsplit(" ", 1)
+            values[name.removeprefix("rukun_loop_turn_")] = float(value)
+    count = int(values["seconds_count"])
+    return Turns(count, count - int(values['seconds_bucket{le="0.005"}']),
+                 1000 * values['longest_seconds{of="clock"}'],
+                 1000 * values['longest_seconds{of="processor"}'])
+
+
 def objects(node):
     return int(node.metric("rukun_group_state_objects"))
 
 
 def resident_mb(node):
     return _status(node, "VmRSS") / 1024
-
-
-def peak_mb(node):
-    return _status(node, "VmHWM") / 1024
 
 
 def _status(node, name):

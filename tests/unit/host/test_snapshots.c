@@ -92,6 +92,50 @@ static void test_lagging_follower_gets_a_snapshot(void **state)
 
 /* While a snapshot is on a slow way to a follower the leader takes many newer ones; what
  * the follower needs after it is kept, so that it gets one and not one after the other. */
+/* Writes a value of 400 bytes to one of so many keys that differ by group: the tag of a
+ * key chooses it. */
+static uint64_t put_tagged(struct cluster *cluster, uint32_t tag, uint32_t key)
+{
+    char text[512];
+    snprintf(text, sizeof(text), "{\"k\":\"{t%u}%u\",\"v\":\"%0400u\"}", tag, key, key);
+    return cluster_call(cluster, 0, RK_OP_CACHE_PUT, text);
+}
+
+/* Whatever the mix of groups: old tails of idle ones are put into snapshots, so that a hot
+ * one recycles the log. By size alone no snapshot would be due here. */
+static void test_log_space_is_bounded_under_any_mix(void **state)
+{
+    (void)state;
+    enum { SEGMENT = 64 << 10, TAGS = 24 };
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct rk_random random;
+        rk_random_init(&random, seed);
+        struct cluster *cluster = cluster_new(
+            (struct cluster_options){.nodes = 1, .groups = 6, .segment_bytes = SEGMENT});
+        cluster_settle(cluster, 3000);
+        uint64_t most = 0, written = 0;
+        uint32_t hot = 0;
+        const struct rk_host_metrics *metrics = rk_host_metrics(cluster->nodes[0].host);
+        for (uint32_t i = 0; i < 6000; i++) {
+            /* All groups now and then, one of them nearly always, another one later. */
+            if (i % 1000 == 0) hot = (uint32_t)rk_random_below(&random, TAGS);
+            bool is_other = rk_random_below(&random, 40 * seed) == 0;
+            uint32_t tag = is_other ? (uint32_t)rk_random_below(&random, TAGS) : hot;
+            uint64_t call =
+                put_tagged(cluster, tag, (uint32_t)rk_random_below(&random, 20));
+            if (i % 8 == 7) cluster_answer(cluster, call, 2000);
+            uint64_t over = metrics->log_space > metrics->log_limit
+                                ? metrics->log_space - metrics->log_limit
+                                : 0;
+            if (over > most) most = over;
+            written = metrics->log_bytes;
+        }
+        assert_true(written > 8 * 4 * SEGMENT);
+        if (most > 0) fail_msg("seed %u: %u bytes over", (unsigned)seed, (unsigned)most);
+        cluster_free(cluster);
+    }
+}
+
 static void test_slow_follower_gets_one_snapshot(void **state)
 {
     (void)state;
@@ -196,6 +240,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_snapshots_bound_the_log),
         cmocka_unit_test(test_lagging_follower_gets_a_snapshot),
+        cmocka_unit_test(test_log_space_is_bounded_under_any_mix),
         cmocka_unit_test(test_slow_follower_gets_one_snapshot),
         cmocka_unit_test(test_sending_survives_broken_links),
         cmocka_unit_test(test_crash_at_every_turn_of_a_snapshot),
