@@ -100,7 +100,8 @@ void rk_machine_lead(struct rk_machine *machine, uint64_t now);
 uint64_t rk_machine_next_due(const struct rk_machine *machine);
 /* Appends to out one encoded request with up to max timers and returns how many: RK_OP_DUE
  * with those that have run out, which are marked proposed, or RK_OP_ELAPSED. Call again
- * until 0. */
+ * until 0, and later when rk_machine_next_due is still not after now: a call does a bounded
+ * amount of work, and a new leader has every timer to look at. */
 uint32_t rk_machine_due(struct rk_machine *machine, uint64_t now, uint32_t max,
                         struct rk_buf *out);
 /* A quorum round that began after the keepalive came is confirmed: the session lives

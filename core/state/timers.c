@@ -13,6 +13,7 @@ enum {
     PROPOSE_AGAIN_MS = 2000, /* a proposal that was lost (refused before append) */
     STEP_MS = 60000,
     STEPS = 16,
+    LOOKS_MAX = 4096, /* timers of an earlier leadership corrected in one call */
 };
 
 static struct rk_object *object_of(struct rk_heap_node *node)
@@ -178,10 +179,11 @@ struct word {
     uint64_t number;
 };
 
-/* The first timer with something to say, corrected for this leadership. */
-static struct word first_word(struct rk_machine *machine, uint64_t now)
+/* The first timer with something to say, corrected for this leadership. A new leader has
+ * many to correct at once: it looks at so many in one call. */
+static struct word first_word(struct rk_machine *machine, uint64_t now, uint32_t *looks)
 {
-    for (;;) {
+    for (; *looks > 0; (*looks)--) {
         struct rk_heap_node *top = rk_heap_top(&machine->timers);
         struct rk_object *object = top == NULL ? NULL : object_of(top);
         if (object == NULL || object->timer.look_ms > now) return (struct word){0};
@@ -196,6 +198,7 @@ static struct word first_word(struct rk_machine *machine, uint64_t now)
             return (struct word){object, RK_OP_ELAPSED, step};
         look_at(machine, object, next_look(object));
     }
+    return (struct word){0};
 }
 
 static void said(struct rk_machine *machine, const struct word *word, uint64_t now)
@@ -218,7 +221,8 @@ uint32_t rk_machine_due(struct rk_machine *machine, uint64_t now, uint32_t max,
                         struct rk_buf *out)
 {
     struct rk_due_in due[RK_DUE_BATCH];
-    struct word word = first_word(machine, now);
+    uint32_t looks = LOOKS_MAX;
+    struct word word = first_word(machine, now, &looks);
     struct rk_request request = {.op = word.op, .number = word.number, .due = due};
     if (max > RK_DUE_BATCH) max = RK_DUE_BATCH;
     while (word.object != NULL && request.due_count < max && word.op == request.op &&
@@ -226,7 +230,7 @@ uint32_t rk_machine_due(struct rk_machine *machine, uint64_t now, uint32_t max,
         due[request.due_count++] =
             (struct rk_due_in){word.object->kind, word.object->id, word.object->generation};
         said(machine, &word, now);
-        word = first_word(machine, now);
+        word = first_word(machine, now, &looks);
     }
     if (request.due_count == 0) return 0;
     RK_SET(&request, DUE);

@@ -566,7 +566,7 @@ void rk_group_timers(struct rk_group *group)
     uint64_t now = time > RK_HOST_DUE_LATE_MS ? time - RK_HOST_DUE_LATE_MS : 0;
     if (RK_MUTANT(expiry_early)) now += 1000;
     if (rk_machine_next_due(group->machine) <= now && rk_group_has_contact(group)) {
-        for (;;) {
+        for (int i = 0; i < RK_HOST_DUE_BATCHES; i++) {
             rk_buf_reset(&host->scratch);
             if (rk_machine_due(group->machine, now, RK_HOST_DUE_MAX, &host->scratch) == 0)
                 break;

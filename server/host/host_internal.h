@@ -42,6 +42,7 @@ enum {
     RK_HOST_HOME_LOST_MS = 2000, /* a wait without its home is cancelled after */
     RK_HOST_CLOCK_MAX_MS = 5000, /* a node further off the median does not lead */
     RK_HOST_DUE_MAX = 500,       /* timers in one entry */
+    RK_HOST_DUE_BATCHES = 4,     /* such entries of a group in one turn */
     RK_HOST_DUE_LATE_MS = 2,     /* the clock of a turn is behind calls that come in it */
     RK_HOST_TOUCH_MS = 100,
     RK_HOST_CHUNK_SIZE = 256 << 10, /* of a snapshot on its way */

@@ -9,7 +9,7 @@
  * them goes. */
 
 enum {
-    SLICE_BYTES = 256 << 10,
+    SLICE_BYTES = 64 << 10, /* of records encoded in one turn: below a millisecond */
     THRESHOLD_MIN = 16 << 20,
     RETRY_MS = 10000,
     HOLD_SIZE = 64 << 20, /* of log, kept for slow followers above what it may grow by */

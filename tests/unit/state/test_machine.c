@@ -3,6 +3,8 @@
 #include "base/alloc.h"
 #include "base/random.h"
 
+#include <stdio.h>
+
 static struct rk_machine *open_machine(uint32_t group)
 {
     struct rk_machine_options options = {.struct_size = sizeof(options), .group = group};
@@ -118,6 +120,35 @@ static void test_due_comes_in_batches(void **state)
     assert_int_equal(out.size, 0);
     assert_int_equal(world_pass(world, 1000), 40);
     assert_int_equal(world_pass(world, 10000), 0);
+    rk_buf_fini(&out);
+    world_close(world);
+}
+
+/* All durations begin again with a new leader, but it does not go through all of them in
+ * one turn. */
+static void test_a_new_leader_corrects_in_slices(void **state)
+{
+    (void)state;
+    struct world *world = world_open();
+    world->restore_each = 0;
+    for (int i = 0; i < 10000; i++) {
+        char client[8];
+        (void)snprintf(client, sizeof(client), "c%d", i / 1000);
+        world->ear.said_count = world->twin_ear.said_count = 0;
+        world_session(world, client, 1000);
+    }
+    rk_machine_lead(world->machine, world->now + 900);
+    uint64_t now = world->now + 1500;
+    struct rk_buf out;
+    rk_buf_init(&out);
+    int calls = 0;
+    while (rk_machine_next_due(world->machine) <= now && calls < 100) {
+        assert_int_equal(rk_machine_due(world->machine, now, 16, &out), 0);
+        calls++;
+    }
+    assert_in_range(calls, 2, 4);
+    assert_int_equal(rk_machine_next_due(world->machine), world->now + 1900);
+    assert_int_equal(rk_machine_due(world->machine, world->now + 1900, 16, &out), 16);
     rk_buf_fini(&out);
     world_close(world);
 }
@@ -486,6 +517,7 @@ int main(void)
         cmocka_unit_test(test_what_it_does_not_know_stops_it),
         cmocka_unit_test(test_time_does_not_go_back),
         cmocka_unit_test(test_due_comes_in_batches),
+        cmocka_unit_test(test_a_new_leader_corrects_in_slices),
         cmocka_unit_test(test_a_lost_proposal_is_made_again),
         cmocka_unit_test(test_random_histories_agree),
         cmocka_unit_test(test_snapshot_is_the_state_at_its_begin),
