@@ -204,6 +204,7 @@ void rk_host_store_record(struct rk_host *host, uint64_t number, struct rk_slice
     /* One that can not be read shows in what is missing. */
     if (!record_id(record, &id)) return;
     if (!place_add(keeper, id, record)) keeper->records.is_failed = true;
+    keeper->asked_ms = rk_host_now(host);
 }
 
 static int place_compare(const void *a, const void *b)
@@ -445,6 +446,15 @@ void rk_host_store_loaded(struct rk_host *host, const struct rk_host_store_answe
     }
     rk_keeper_mark_take(keeper, found->identity);
     keeper->state = RK_KEEPER_MARKING;
+}
+
+void rk_keeper_silence_check(struct rk_keeper *keeper)
+{
+    if (!keeper->is_asked ||
+        rk_host_now(keeper->host) - keeper->asked_ms < RK_KEEPER_SILENCE_MS)
+        return;
+    keeper->is_asked = false;
+    rk_keeper_put_off(keeper, RK_EUNKNOWN, "no answer at all");
 }
 
 bool rk_keeper_start(struct rk_keeper *keeper)

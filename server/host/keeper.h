@@ -13,7 +13,8 @@ enum {
     RK_KEEPER_OBJECTS_MAX = 16384, /* changed: no further call goes into the batch */
     RK_KEEPER_PAUSE_MS = 50,       /* before the store is asked again; doubles */
     RK_KEEPER_PAUSE_MAX_MS = 1000,
-    RK_KEEPER_CHECK_MS = 1000, /* between looks at an idle store */
+    RK_KEEPER_SILENCE_MS = 60000, /* of the store: then it is asked again */
+    RK_KEEPER_CHECK_MS = 1000,    /* between looks at an idle store */
     RK_KEEPER_IDENTITY_MAX = 128,
     RK_KEEPER_HOLD_MS = 30000, /* the usual lease of a lock */
     RK_KEEPER_MARGIN_MS = 200, /* forwarded calls are refused so much early */
@@ -89,6 +90,7 @@ void rk_keeper_free(struct rk_keeper *keeper);
 /* Group 0 is led here, its first entry applied. */
 void rk_keeper_lead(struct rk_keeper *keeper);
 void rk_keeper_unlead(struct rk_keeper *keeper);
+void rk_keeper_silence_check(struct rk_keeper *keeper);
 /* True if this moved it on. */
 bool rk_keeper_start(struct rk_keeper *keeper);
 /* One that no other leader and no other life of this node gives, below 2^53, not 0. */

@@ -96,9 +96,12 @@ static void on_reply(void *context, struct rk_slice client, uint64_t seq,
                      const struct rk_reply *reply)
 {
     struct rk_keeper *keeper = context;
+    struct rk_reply said = *reply;
     struct rk_buf bytes;
     rk_buf_init(&bytes);
-    rk_reply_encode(&bytes, reply);
+    if (said.status == RK_EUNAVAILABLE && keeper->hold_ms > rk_host_now(keeper->host))
+        said.retry_after_ms = keeper->hold_ms - rk_host_now(keeper->host);
+    rk_reply_encode(&bytes, &said);
     if (rk_buf_check(&bytes) != RK_OK) keeper->answers.is_failed = true;
     rk_buf_blob(&keeper->answers, client);
     rk_buf_varint(&keeper->answers, seq);
@@ -410,6 +413,7 @@ void rk_keeper_run(struct rk_keeper *keeper)
     struct rk_host *host = keeper->host;
     struct rk_group *group = host->groups[0];
     if (keeper->state == RK_KEEPER_OFF || !rk_group_is_leader(group)) return;
+    rk_keeper_silence_check(keeper);
     if (keeper->state != RK_KEEPER_SERVING && !rk_keeper_start(keeper)) return;
     if (!rk_group_has_contact(group)) return;
     if (keeper->has_batch) batch_go_on(keeper);

@@ -25,6 +25,9 @@ struct rk_engine {
     void (*status)(struct rk_worker *worker, struct rk_host_status *out);
     /* What the engine adds to /metrics; or NULL. */
     void (*print_metrics)(struct rk_worker *worker, struct rk_buf *out);
+    /* The store of sessions and locks, see host/store.h; NULL: they are in the log. */
+    void (*store_claim)(struct rk_worker *worker, const struct rk_host_store_claim *claim);
+    void (*store_write)(struct rk_worker *worker, const struct rk_host_store_batch *batch);
 };
 
 extern const struct rk_engine rk_engine_embedded;

@@ -1,11 +1,13 @@
-/* The redis engine: queues and caches are Redis's, run from whichever node was asked. What
- * concerns the cluster itself goes to this node's host, as with the embedded engine. */
+/* The redis engine: queues and caches are Redis's, run from whichever node was asked.
+ * Sessions and locks are decided by the leader's host, which keeps their records in Redis.
+ * What concerns the cluster itself is the host's, as with the embedded engine. */
 #include "rukund/engine.h"
 
 #include "base/alloc.h"
 #include "base/slot.h"
 #include "redis/caches.h"
 #include "redis/store.h"
+#include "rukund/lock_store.h"
 #include "rukund/worker.h"
 
 #include <stdio.h>
@@ -18,6 +20,7 @@ struct rk_redis_engine {
     struct rk_redis *redis;
     struct rk_redis_caches *caches;
     struct rk_store *store; /* of queues */
+    struct rk_lock_store *locks;
     char client_name[RK_NODE_NAME_MAX + 8];
     char refusal[512]; /* why calls are refused although Redis answers; "": they are not */
 };
@@ -135,7 +138,9 @@ static void call(struct rk_worker *worker, uint64_t number,
     const char *field = NULL;
     const char *why = rk_redis_refusal(request, &field);
     rk_worker_touch(worker);
-    if (is_area(request->op, "cluster")) {
+    if (is_area(request->op, "cluster") ||
+        (engine->refusal[0] == '\0' &&
+         (is_area(request->op, "lock") || is_area(request->op, "session")))) {
         rk_host_call(worker->host, number, request);
     } else if (why != NULL) {
         char text[256];
@@ -200,6 +205,58 @@ static enum rk_status open_store(struct rk_redis_engine *engine)
     return rk_store_new(&engine->store, &options);
 }
 
+/* --- the keeper of locks -------------------------------------------------------------- */
+
+static void on_record(void *context, uint64_t number, struct rk_slice record)
+{
+    struct rk_redis_engine *engine = context;
+    rk_worker_touch(engine->worker);
+    rk_host_store_record(engine->worker->host, number, record);
+}
+
+static void on_loaded(void *context, const struct rk_host_store_answer *answer,
+                      const struct rk_host_store_found *found)
+{
+    struct rk_redis_engine *engine = context;
+    rk_worker_touch(engine->worker);
+    rk_host_store_loaded(engine->worker->host, answer, found);
+}
+
+static void on_stored(void *context, const struct rk_host_store_answer *answer)
+{
+    struct rk_redis_engine *engine = context;
+    rk_worker_touch(engine->worker);
+    rk_host_stored(engine->worker->host, answer);
+}
+
+static const char *refusal_of(void *context)
+{
+    const struct rk_redis_engine *engine = context;
+    return engine->refusal;
+}
+
+static enum rk_status open_locks(struct rk_redis_engine *engine)
+{
+    const struct rk_lock_store_options options = {
+        .struct_size = sizeof(options),
+        .redis = engine->redis,
+        .prefix = engine->url.prefix,
+        .wait = engine->url.wait,
+        .io = {engine, on_record, on_loaded, on_stored, cluster_of, refusal_of},
+    };
+    return rk_lock_store_new(&engine->locks, &options);
+}
+
+static void store_claim(struct rk_worker *worker, const struct rk_host_store_claim *claim)
+{
+    rk_lock_store_claim(worker->redis->locks, claim);
+}
+
+static void store_write(struct rk_worker *worker, const struct rk_host_store_batch *batch)
+{
+    rk_lock_store_write(worker->redis->locks, batch);
+}
+
 static enum rk_status open_engine(struct rk_worker *worker)
 {
     struct rk_redis_error error = {""};
@@ -223,6 +280,7 @@ static enum rk_status open_engine(struct rk_worker *worker)
     if (status == RK_OK) status = rk_redis_new(&engine->redis, &options, &error);
     if (status == RK_OK) status = open_caches(engine);
     if (status == RK_OK) status = open_store(engine);
+    if (status == RK_OK) status = open_locks(engine);
     if (status != RK_OK)
         rk_log_event(&worker->log, RK_LOG_ERROR, "the redis engine can not start",
                      RK_LOG_TEXT("reason", error.text),
@@ -236,6 +294,7 @@ static void close_engine(struct rk_worker *worker)
     if (engine == NULL) return;
     rk_redis_caches_free(engine->caches);
     rk_store_free(engine->store);
+    rk_lock_store_free(engine->locks);
     rk_redis_free(engine->redis);
     rk_redis_url_fini(&engine->url);
     rk_free(engine);
@@ -317,4 +376,6 @@ const struct rk_engine rk_engine_redis = {
     .drop = drop,
     .status = status,
     .print_metrics = print_metrics,
+    .store_claim = store_claim,
+    .store_write = store_write,
 };

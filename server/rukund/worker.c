@@ -273,6 +273,18 @@ static bool has_useless_backup(struct rk_worker *worker)
     return true;
 }
 
+static void io_store_claim(void *context, const struct rk_host_store_claim *claim)
+{
+    struct rk_worker *worker = context;
+    worker->engine->store_claim(worker, claim);
+}
+
+static void io_store_write(void *context, const struct rk_host_store_batch *batch)
+{
+    struct rk_worker *worker = context;
+    worker->engine->store_write(worker, batch);
+}
+
 static enum rk_status open_host(struct rk_worker *worker)
 {
     const struct rk_config *config = worker->config;
@@ -302,6 +314,8 @@ static enum rk_status open_host(struct rk_worker *worker)
         .fence_floor = config->fence_floor,
         .snapshot_bytes = config->snapshot_bytes,
         .verify_ms = config->verify_seconds * 1000,
+        .has_store = worker->engine->store_write != NULL,
+        .store_hold_ms = (uint32_t)config->redis_hold_ms,
         .fs = rk_fs_posix(),
     };
     if (getrandom(&options.seed, sizeof(options.seed), 0) != sizeof(options.seed))
@@ -313,7 +327,9 @@ static enum rk_status open_host(struct rk_worker *worker)
                             .work = io_work,
                             .reply = io_reply,
                             .log = io_log,
-                            .fatal = io_fatal};
+                            .fatal = io_fatal,
+                            .store_claim = io_store_claim,
+                            .store_write = io_store_write};
     char error[256] = "";
     enum rk_status status = rk_host_open(&worker->host, &options, &io, error);
     if (status != RK_OK)

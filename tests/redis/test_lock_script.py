@@ -1,0 +1,106 @@
+"""lock.lua alone, against a real Redis: who may write, batches done once, whole states in parts."""
+
+import pathlib
+
+import pytest
+
+from redis_server import Redis
+
+SCRIPT = (pathlib.Path(__file__).resolve().parents[2] / "server/redis/lua/lock.lua").read_text()
+KEYS = [f"p/rukun:{{lock}}:{name}" for name in ("meta", "records", "staging", "names")]
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Redis() as redis:
+        yield redis
+
+
+@pytest.fixture
+def run(server):
+    server("FLUSHALL")
+
+    def call(operation, *args, term=5, history="77", cluster="c1", version=1):
+        return server("EVAL", SCRIPT, 4, *KEYS, operation, version, cluster, term, history, *args)
+
+    return call
+
+
+def records(server):
+    fields = server("HGETALL", KEYS[1])
+    return dict(zip(fields[::2], fields[1::2]))
+
+
+VIEW = ["V", 4, "a%3Ab", 1, "owner", "alice", 1, "alice", 2, "bob", "carol"]
+
+
+def test_a_claim_tells_what_is_there(run, server):
+    assert run("claim") == ["ok", 0, 0, 0, "0", "0", "0", 0]
+    assert run("write", 0, 0, 1, 111, 9, "P", "1:0", "meta", "P", "11:4", "lock", *VIEW) == ["ok"]
+    assert server("LRANGE", "p/{lock}:a%3Ab:waiters", 0, -1) == ["bob", "carol"]
+    assert run("claim", term=6) == ["ok", 1, "5", "77", "1", "111", "9", 2]
+    assert run("claim", term=5) == ["fenced", "term 6 has it"]
+    assert run("write", 1, 111, 2, 222, 10, "P", "1:0", "x")[0] == "fenced"
+    assert records(server) == {"1:0": "meta", "11:4": "lock"}
+    # Another history is above any term.
+    assert run("claim", term=1, history="88")[:2] == ["ok", 1]
+    assert run("write", 1, 111, 2, 222, 10, term=6)[0] == "fenced"
+
+
+def test_batches_are_done_once_and_in_order(run, server):
+    run("claim")
+    assert run("write", 0, 0, 1, 111, 1, "P", "1:0", "a") == ["ok"]
+    assert run("write", 0, 0, 1, 111, 1, "P", "1:0", "again") == ["ok"]
+    assert records(server) == {"1:0": "a"}
+    assert run("write", 1, 111, 1, 111, 1) == ["ok"], "a look changes nothing"
+    assert run("write", 1, 999, 2, 222, 2, "P", "1:0", "b")[0] == "regress"
+    assert run("write", 5, 555, 6, 666, 2, "P", "1:0", "b")[0] == "regress"
+    assert run("write", 1, 111, 2, 222, 2, "D", "1:0", 0) == ["ok"]
+    assert records(server) == {}
+    server("HSET", KEYS[0], "term", 4)
+    assert run("write", 2, 222, 2, 222, 2)[0] == "regress", "an older state of the same seq"
+    server("DEL", KEYS[0])
+    assert run("write", 2, 222, 3, 333, 2) == ["regress", "it is empty"]
+
+
+def test_whose_it_is(run):
+    run("claim")
+    assert run("claim", cluster="c2") == ["foreign", "c1"]
+    assert run("write", 0, 0, 1, 1, 1, cluster="c2") == ["foreign", "c1"]
+    assert run("claim", version=2) == ["format", "1"]
+
+
+def test_views_go_with_their_locks(run, server):
+    run("claim")
+    run("write", 0, 0, 1, 111, 1, "P", "11:4", "lock", *VIEW)
+    assert len(server("KEYS", "p/{lock}:*")) == 3
+    run("write", 1, 111, 2, 222, 1, "D", "11:4", 4)
+    assert server("KEYS", "p/{lock}:*") == []
+    assert server("EXISTS", KEYS[3]) == 0
+    # A claim of a store without meta leaves nothing of what was there.
+    run("write", 2, 222, 3, 333, 1, "P", "11:4", "lock", *VIEW)
+    server("DEL", KEYS[0])
+    assert run("claim")[1] == 0
+    assert server("KEYS", "p/*") == [KEYS[0]]
+
+
+def test_a_whole_state_comes_in_parts(run, server):
+    run("claim", term=4)
+    run("write", 0, 0, 1, 111, 1, "P", "11:9", "stale", "V", 9, "gone", 0, 1, "x", 0, term=4)
+    assert run("begin", 7, 777) == ["ok", "go on"]
+    assert run("claim", term=4)[0] == "fenced"
+    assert run("stage", 777, "P", "1:0", "meta") == ["ok"]
+    assert run("stage", 778, "P", "1:0", "meta")[0] == "regress"
+    assert records(server) == {"11:9": "stale"}, "nothing is seen of it yet"
+    assert run("commit", 777, 7, 3, 2)[0] == "regress", "a part is missing"
+    assert run("stage", 777, "P", "11:4", "lock") == ["ok"]
+    assert run("commit", 777, 7, 3, 2) == ["ok"]
+    assert records(server) == {"1:0": "meta", "11:4": "lock"}
+    assert server("KEYS", "p/{lock}:gone*") == []
+    assert run("views", 777, *VIEW) == ["ok"]
+    assert server("HGET", "p/{lock}:a%3Ab", "owner") == "alice"
+    assert run("begin", 7, 777) == ["ok", "done"], "it was lost on the way back"
+    assert run("write", 7, 777, 8, 888, 4, "P", "1:0", "on") == ["ok"]
+    server("FLUSHALL")
+    assert run("commit", 777, 7, 3, 2)[0] == "regress"
+    assert run("views", 777, *VIEW)[0] == "regress"

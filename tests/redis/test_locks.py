@@ -1,0 +1,265 @@
+"""Locks and sessions of three real nodes, kept in a real Redis that dies, forgets and stalls."""
+
+import pathlib
+import sys
+import threading
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "cluster"))
+
+from redis_server import Redis, wait_until  # noqa: E402
+from rukun_cluster import Cluster  # noqa: E402
+
+HOLD_MS = 3000
+
+
+@pytest.fixture
+def store():
+    with Redis(aof=True) as server:
+        yield server
+
+
+def make(store, *flags, query=""):
+    return Cluster(flags=["--engine", "redis", "--redis-url", store.url(query=query),
+                          "--redis-hold-ms", str(HOLD_MS), *flags])
+
+
+@pytest.fixture
+def cluster(store):
+    with make(store) as nodes:
+        nodes.wait_ready()
+        yield nodes
+
+
+def acquire(node, resource, owner, **more):
+    return node.post("/lock/acquire", {"resource": resource, "owner": owner, **more})
+
+
+def fence_of(answer):
+    assert answer.status == 200, answer
+    return answer["fence"]
+
+
+def holds(node, resource, owner):
+    return node.post("/lock/check", {"resource": resource, "owner": owner})["held"]
+
+
+def others(cluster, node):
+    return [one for one in cluster if one is not node]
+
+
+def regresses(cluster):
+    return sum(node.metric("rukun_store_regresses_total") for node in cluster.running())
+
+
+def granted_again(node, resource, owner, timeout=15):
+    """The first grant after grants were held back."""
+    found = []
+
+    def check():
+        answer = acquire(node, resource, owner)
+        found[:] = [answer]
+        return answer.status == 200
+
+    wait_until(check, timeout=timeout, what=f"{resource} is granted to {owner}", pause=0.2)
+    return found[0]["fence"]
+
+
+def meta(store):
+    fields = store("HGETALL", "rukun:{lock}:meta")
+    return dict(zip(fields[::2], fields[1::2]))
+
+
+def test_redis_cli_shows_locks(cluster, store):
+    fence = fence_of(acquire(cluster["n1"], "orders/{42}:x", "alice", lease_ms=60000))
+    key = "{lock}:orders/%7B42%7D%3Ax"
+    fields = store("HGETALL", key)
+    shown = dict(zip(fields[::2], fields[1::2]))
+    assert shown["mode"] == "exclusive" and shown["owner"] == "alice"
+    assert int(shown["fence"]) == fence and shown["lease_ms"] == "60000"
+    assert store("LRANGE", key + ":owners", 0, -1) == ["alice"]
+    waiter = threading.Thread(target=acquire, args=(cluster["n2"], "orders/{42}:x", "bob"),
+                              kwargs={"wait_ms": 20000})
+    waiter.start()
+    wait_until(lambda: store("LRANGE", key + ":waiters", 0, -1) == ["bob"], what="bob waits")
+    assert cluster["n3"].post("/lock/release", {"resource": "orders/{42}:x",
+                                                "owner": "alice"}).status == 200
+    waiter.join()
+    assert store("LRANGE", key + ":owners", 0, -1) == ["bob"]
+    assert store("LRANGE", key + ":waiters", 0, -1) == []
+    assert cluster["n1"].post("/lock/release", {"resource": "orders/{42}:x",
+                                                "owner": "bob"}).status == 200
+    assert store("KEYS", "{lock}:*") == [], "a free lock leaves nothing"
+    for owner in ("r1", "r2"):
+        assert acquire(cluster["n1"], "shared", owner, mode="shared").status == 200
+    assert store("LRANGE", "{lock}:shared:owners", 0, -1) == ["r1", "r2"]
+
+
+def test_locks_outlive_leaders(cluster, store):
+    fence = fence_of(acquire(cluster["n1"], "kept", "alice", lease_ms=600000))
+    for round in range(2):
+        leader = cluster.leader()
+        leader.kill()
+        other = others(cluster, leader)[0]
+        assert holds(other, "kept", "alice")
+        assert acquire(other, "kept", "bob").status == 409
+        next_fence = fence_of(acquire(other, f"new{round}", "bob"))
+        assert next_fence > fence
+        fence = next_fence
+        leader.start()
+        cluster.wait_ready()
+    assert regresses(cluster) == 0
+
+
+def test_locks_outlive_redis(cluster, store):
+    """With appendfsync always a killed Redis has everything, and nothing is held back."""
+    fence = fence_of(acquire(cluster["n1"], "kept", "alice", lease_ms=600000))
+    store.kill()
+    answer = acquire(cluster["n2"], "away", "carol", wait_ms=0)
+    assert answer.status in (503, 504), answer
+    assert cluster.leader().get("/health").status == 503
+    store.start()
+    cluster.wait_ready()
+    assert holds(cluster["n1"], "kept", "alice")
+    assert fence_of(acquire(cluster["n3"], "after", "carol")) > fence
+    assert regresses(cluster) == 0
+
+
+@pytest.mark.parametrize("how", ["flushall", "empty"])
+def test_a_living_leader_writes_back(cluster, store, how):
+    fence = fence_of(acquire(cluster["n1"], "kept", "alice", lease_ms=600000))
+    if how == "flushall":
+        store("FLUSHALL")
+    else:
+        store.kill()
+        for path in store.folder.glob("appendonlydir/*"):
+            path.unlink()
+        store.start()
+    wait_until(lambda: regresses(cluster) == 1, what="the loss is noticed")
+    wait_until(lambda: store("EXISTS", "{lock}:kept") == 1, what="it is written back")
+    cluster.wait_ready()
+    assert holds(cluster["n2"], "kept", "alice")
+    assert acquire(cluster["n2"], "kept", "bob").status in (409, 503)
+    answer = acquire(cluster["n3"], "other", "bob")
+    assert answer.status == 503 and answer["outcome"] == "not_done", answer
+    assert granted_again(cluster["n3"], "other", "bob") > fence
+    leader = cluster.leader()
+    leader.kill()
+    assert holds(others(cluster, leader)[0], "kept", "alice")
+
+
+def test_leader_and_data_go_together(cluster, store):
+    fence = fence_of(acquire(cluster["n1"], "lost", "alice", lease_ms=600000))
+    leader = cluster.leader()
+    leader.kill()
+    store("FLUSHALL")
+    other = others(cluster, leader)[0]
+    began = time.monotonic()
+    assert granted_again(other, "lost", "bob") > fence
+    assert time.monotonic() - began > HOLD_MS / 1000 - 1, "grants were held back"
+    assert regresses(cluster) == 1
+
+
+def test_a_stale_replica_takes_over(cluster, store):
+    with Redis(aof=True, replicaof=f"127.0.0.1 {store.port}") as replica:
+        wait_until(lambda: replica.info("master_link_status") == "up", what="replication")
+        wait_until(lambda: replica.info("aof_rewrite_in_progress") == "0" and
+                   replica.info("aof_rewrite_scheduled") == "0", what="its file is whole")
+        fence_of(acquire(cluster["n1"], "old", "alice", lease_ms=600000))
+        wait_until(lambda: replica("EXISTS", "{lock}:old") == 1, what="it is replicated")
+        replica("REPLICAOF", "NO", "ONE")
+        fence = fence_of(acquire(cluster["n1"], "new", "alice", lease_ms=600000))
+        # It comes back in the place of the old one.
+        leader = cluster.leader()
+        store.kill()
+        leader.kill()
+        port, folder = store.port, replica.folder
+        replica.kill()
+        store.folder, replica.folder = folder, store.folder
+        config = (replica.folder / "redis.conf").read_text()
+        (folder / "redis.conf").write_text(
+            config.replace(str(replica.folder), str(folder)))
+        store.config = folder / "redis.conf"
+        assert f"port {port}" in store.config.read_text()
+        store.start()
+        other = others(cluster, leader)[0]
+        assert granted_again(other, "new", "bob", timeout=30) > fence
+        assert regresses(cluster) == 1
+        assert holds(other, "old", "alice")
+
+
+def test_scripts_and_stalls(cluster, store):
+    fence = fence_of(acquire(cluster["n1"], "a", "alice"))
+    store("SCRIPT", "FLUSH")
+    fence_next = fence_of(acquire(cluster["n2"], "b", "alice"))
+    assert fence_next > fence
+    store("CLIENT", "PAUSE", 1500, "WRITE")
+    fence = fence_of(acquire(cluster["n3"], "c", "alice"))
+    assert fence > fence_next
+    sleeper = threading.Thread(target=store, args=("DEBUG", "SLEEP", 3))
+    sleeper.start()
+    time.sleep(0.2)
+    # Longer than a try: the same batch again, and once.
+    assert fence_of(acquire(cluster["n1"], "d", "alice")) == fence + 1
+    sleeper.join()
+    assert regresses(cluster) == 0
+
+
+def test_a_leader_that_slept_writes_nothing(cluster, store):
+    fence_of(acquire(cluster["n1"], "a", "alice", lease_ms=1000))
+    old = cluster.leader()
+    old.pause()
+    other = others(cluster, old)[0]
+    wait_until(lambda: acquire(other, "b", "bob").status == 200, what="another one leads")
+    before = meta(store)
+    with store.connect() as monitor:
+        monitor("MONITOR")
+        ports = {line.split("addr=")[1].split()[0] for line in
+                 store("CLIENT", "LIST").splitlines() if f"name=rukund-{old.name} " in line}
+        old.resume()
+        time.sleep(1.5)
+        store("PING")
+        store("ECHO", "end-of-it")
+        lines = []
+        while not lines or "end-of-it" not in lines[-1]:
+            lines.append(monitor.read())
+    wrote = [line for line in lines if any(f" {port}]" in line for port in ports)
+             and "{lock}" in line and "EVALSHA" in line.upper()]
+    assert wrote == [], "the old leader asked for locks"
+    after = meta(store)
+    assert after["term"] == before["term"]
+    assert holds(old, "b", "bob"), "it serves calls, by its successor"
+
+
+def test_foreign_data_is_refused(store):
+    with make(store) as first:
+        first.wait_ready()
+        fence_of(acquire(first["n1"], "theirs", "alice"))
+        with make(store) as second:
+            node = second["n1"]
+            second.leader()
+            answer = node.post("/lock/acquire", {"resource": "r", "owner": "bob"},
+                               headers={"Rukun-Deadline-Ms": "3000"})
+            assert answer.status == 503 and "another prefix" in answer["detail"], answer
+        assert holds(first["n1"], "theirs", "alice")
+        with make(store, query="prefix=two/") as third:
+            third.wait_ready()
+            fence_of(acquire(third["n1"], "theirs", "bob"))
+            assert store("EXISTS", "two/{lock}:theirs") == 1
+
+
+def test_sessions_expire_and_free_their_locks(cluster, store):
+    session = cluster["n1"].post("/session/open", {"ttl_ms": 1500})["session"]
+    fence = fence_of(acquire(cluster["n1"], "tied", "alice", session=session))
+    assert store("HGET", "{lock}:tied", "session") == session
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        assert cluster["n2"].post("/session/keepalive", {"session": session}).status == 200
+        time.sleep(0.3)
+    assert holds(cluster["n3"], "tied", "alice")
+    answer = acquire(cluster["n3"], "tied", "bob", wait_ms=10000)
+    assert fence_of(answer) > fence
+    assert cluster["n2"].post("/session/keepalive", {"session": session}).status == 410
