@@ -66,6 +66,15 @@ static void on_signal(int number)
     _exit(1);
 }
 
+static void counts_add(struct sim_counts *sum, const struct sim_counts *one)
+{
+#define SIM_COUNT(field, text) sum->field += one->field;
+#define SIM_COUNTS_WORK
+#include "counts.def"
+#undef SIM_COUNT
+#undef SIM_COUNTS_WORK
+}
+
 static uint64_t seed_run(uint64_t seed, const struct options *options,
                          struct sim_counts *counts)
 {
@@ -78,11 +87,7 @@ static uint64_t seed_run(uint64_t seed, const struct options *options,
     uint64_t trace = sim->trace;
     if (options->is_verbose)
         printf("seed %" PRIu64 " ends with trace %016" PRIx64 "\n", seed, trace);
-    /* The counts are all numbers of one kind. */
-    uint64_t *sum = (uint64_t *)(void *)counts;
-    const uint64_t *one = (const uint64_t *)(const void *)&sim->counts;
-    for (size_t i = 0; i < sizeof(*counts) / sizeof(*sum); i++)
-        sum[i] += one[i];
+    counts_add(counts, &sim->counts);
     sim_free(sim);
     return trace;
 }
@@ -155,17 +160,22 @@ static void options_parse(struct options *options, int count, char **arguments)
 }
 
 /* In a process of its own: the seeds after a failed one run, too. */
-static bool apart(uint64_t seed, const struct options *options)
+static bool apart(uint64_t seed, const struct options *options, struct sim_counts *sum)
 {
     struct sim_counts counts = {0};
-    int status = 0;
+    int status = 0, ends[2];
+    RK_ASSERT(pipe(ends) == 0);
     pid_t child = fork();
     RK_ASSERT(child >= 0);
     if (child == 0) {
         (void)seed_run(seed, options, &counts);
         fflush(stdout);
-        _exit(0);
+        _exit(write(ends[1], &counts, sizeof(counts)) != (ssize_t)sizeof(counts));
     }
+    (void)close(ends[1]);
+    if (read(ends[0], &counts, sizeof(counts)) == (ssize_t)sizeof(counts))
+        counts_add(sum, &counts);
+    (void)close(ends[0]);
     RK_ASSERT(waitpid(child, &status, 0) == child);
     return status == 0;
 }
@@ -182,7 +192,7 @@ int main(int count, char **arguments)
     (void)signal(SIGALRM, on_signal);
     for (uint64_t seed = options.from; seed <= options.to; seed++) {
         if (options.goes_on) {
-            if (!apart(seed, &options)) failed++;
+            if (!apart(seed, &options, &counts)) failed++;
             continue;
         }
         uint64_t trace = seed_run(seed, &options, &counts);
@@ -194,7 +204,6 @@ int main(int count, char **arguments)
     if (options.goes_on)
         printf("sim: %" PRIu64 " of %" PRIu64 " seeds failed\n", failed,
                options.to - options.from + 1);
-    else
-        counts_print(&counts, &options);
+    counts_print(&counts, &options);
     return failed > 0;
 }
