@@ -43,8 +43,10 @@ void rk_args_begin(struct rk_args *args, struct rk_ask *call, const char *op,
     rk_args_number(args, store->prefix_size);
     rk_args_add(args, store->queues->channel);
     rk_ask_ids(call, ids);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
+        if (i > 0 && ids[i].size == 0) args->items = NULL;
         rk_args_add(args, ids[i]);
+    }
 }
 
 void rk_args_eval(struct rk_args *args, struct rk_ask *call, enum rk_store_script_id script,
@@ -84,7 +86,7 @@ uint64_t rk_topic_listed(struct rk_ask *call, const struct redisReply *reply)
 
 static void run(struct rk_ask *call);
 
-static const struct rk_store_topic *made_topic(struct rk_ask *call)
+static struct rk_store_topic *made_topic(struct rk_ask *call)
 {
     const struct rk_request *request = &call->request;
     if (request->op != RK_OP_QUEUE_REDRIVE) return call->topic;
@@ -94,10 +96,10 @@ static const struct rk_store_topic *made_topic(struct rk_ask *call)
 
 static void listed(struct rk_ask *call, const struct redisReply *reply)
 {
-    uint64_t number = rk_topic_listed(call, reply);
-    if (number == 0) return;
-    struct rk_store_topic *topic = rk_topic_make(call->store, made_topic(call)->name);
-    rk_topic_numbered(call->store, topic, number);
+    call->listed = rk_topic_listed(call, reply);
+    if (call->listed == 0) return;
+    struct rk_store_topic *topic = made_topic(call);
+    if (topic != NULL) rk_topic_numbered(call->store, topic, call->listed);
     run(call);
 }
 
@@ -105,16 +107,15 @@ static void listed(struct rk_ask *call, const struct redisReply *reply)
  * what it held: whose data it holds now is asked before anything is made there. */
 static void list_first(struct rk_ask *call)
 {
-    const struct rk_store_topic *topic = made_topic(call);
-    if (call->was_listed || topic == NULL) {
+    struct rk_store_topic *topic = made_topic(call);
+    if (call->listed != 0 || topic == NULL) {
         rk_ask_fail(call, RK_EIO, "topic", "the topic has no number");
     } else if (topic->number != 0) {
-        rk_topic_numbered(call->store, rk_topic_make(call->store, topic->name), 0);
+        rk_topic_numbered(call->store, topic, 0);
         rk_ask_again(call);
     } else if (rk_store_doubt(call->store)) {
         rk_ask_begin(call);
     } else {
-        call->was_listed = true;
         rk_topic_list(call, topic->name, listed);
     }
 }
@@ -123,8 +124,8 @@ static void add_made(struct rk_args *args, const struct rk_ask *call,
                      const struct rk_store_topic *topic)
 {
     rk_args_add(args, topic->name);
-    if (call->was_listed)
-        rk_args_number(args, topic->number);
+    if (call->listed != 0)
+        rk_args_number(args, call->listed);
     else
         rk_args_text(args, "");
 }
@@ -350,7 +351,7 @@ static void peeked(struct rk_ask *call, const struct redisReply *reply)
         status = rk_message_read(store, reply->element[4 + i], false, is_dead,
                                  &out.messages[out.message_count++]);
     if (status != RK_OK) {
-        rk_ask_fail(call, RK_EIO, NULL, "Redis gave a message that can not be read");
+        rk_ask_unreadable(call, status);
         return;
     }
     if (rk_answer_number(reply, 3) != 0 && count != 0)

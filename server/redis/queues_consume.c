@@ -159,7 +159,7 @@ static void found(struct rk_ask *call, const struct redisReply *reply, uint64_t 
     if (status == RK_OK)
         rk_ask_answer(call, &out);
     else
-        rk_ask_fail(call, RK_EIO, NULL, "Redis gave a message that can not be read");
+        rk_ask_unreadable(call, status);
     topic->holds--;
     look_on(store, topic, left);
 }

@@ -172,6 +172,10 @@ static void find_topic(struct rk_ask *call)
     rk_arena_reset(&store->args);
     struct rk_slice args[] = {RK_SLICE_LITERAL("HGET"), store->queues->topics_keys[1],
                               rk_store_text(store, settling->topic)};
+    if (args[2].size == 0) {
+        rk_ask_fail(call, RK_ENOMEM, NULL, "out of memory");
+        return;
+    }
     rk_ask_command(call, args, 3, named);
 }
 

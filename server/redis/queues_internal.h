@@ -121,5 +121,7 @@ RK_MUST_CHECK enum rk_status rk_message_read(struct rk_store *store,
                                              const struct redisReply *line,
                                              bool is_delivery, bool is_dead,
                                              struct rk_delivery_out *out);
+/* That went wrong: the call's answer. */
+void rk_ask_unreadable(struct rk_ask *call, enum rk_status status);
 void rk_stats_read(const struct redisReply *reply, struct rk_topic_stats *out);
 #endif

@@ -145,6 +145,14 @@ enum rk_status rk_message_read(struct rk_store *store, const struct redisReply *
     return out->id.data != NULL ? RK_OK : RK_ENOMEM;
 }
 
+void rk_ask_unreadable(struct rk_ask *call, enum rk_status status)
+{
+    if (status == RK_ENOMEM)
+        rk_ask_fail(call, RK_ENOMEM, NULL, "out of memory");
+    else
+        rk_ask_fail(call, RK_EIO, NULL, "Redis gave a message that can not be read");
+}
+
 void rk_stats_read(const struct redisReply *reply, struct rk_topic_stats *out)
 {
     uint64_t *const fields[] = {

@@ -315,7 +315,7 @@ void rk_ask_again(struct rk_ask *call)
         return;
     }
     call->begins++;
-    call->was_listed = false;
+    call->listed = 0;
     rk_queues_waited(call);
     rk_store_forget(call->store);
     rk_ask_begin(call);

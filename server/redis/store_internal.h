@@ -62,9 +62,10 @@ struct rk_ask {
     uint32_t lane; /* + 1, of a call without an id of its own */
     bool is_write;
     bool is_dropped;
-    bool is_sent;    /* a script of it was sent at least once */
-    bool was_listed; /* its topic was entered into the list for it */
-    uint8_t begins;  /* anew */
+    bool is_sent; /* a script of it was sent at least once */
+    uint64_t
+        listed; /* number under which its topic was entered into the list; 0: it was not */
+    uint8_t begins; /* anew */
     rk_ask_heard *answered;
     void (*finished)(struct rk_ask *call, const struct rk_reply *reply); /* own calls */
     void *context;                                                       /* of finished */

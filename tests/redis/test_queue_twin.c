@@ -275,8 +275,18 @@ static void test_two_engines_one_answer(void **state)
         run(seed);
 }
 
+static void test_one_answer_without_memory(void **state)
+{
+    (void)state;
+    (void)setenv("RUKUN_TWIN_FAILS", "1", 1);
+    for (uint64_t seed = 1; seed <= 3; seed++)
+        run(seed);
+    (void)unsetenv("RUKUN_TWIN_FAILS");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_engines_one_answer)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_engines_one_answer),
+                                       cmocka_unit_test(test_one_answer_without_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,6 +38,7 @@ struct twin {
     uint32_t number_count;
     uint64_t history; /* the store's, learnt from its ids */
     uint64_t calls;
+    uint64_t failed; /* for want of memory */
 };
 
 static struct twin *twin;
@@ -152,6 +153,7 @@ static void on_reply(void *context, uint64_t number, const struct rk_reply *repl
     struct rk_buf buf;
     (void)context;
     (void)number;
+    rk_alloc_fail(-1, 0);
     rk_buf_init(&buf);
     rk_reply_encode(&buf, reply);
     struct rk_slice copy = rk_arena_copy(&twin->arena, rk_buf_slice(&buf));
@@ -371,12 +373,27 @@ static void compare(const struct rk_reply *expected, const struct rk_reply *repl
     RK_ASSERT(!"two answers");
 }
 
-static void ask_store(const struct rk_request *request)
+static void ask_once(const struct rk_request *request, int64_t fail_after)
 {
     twin->has_reply = false;
     twin->calls++;
+    rk_alloc_fail(fail_after, 0);
     rk_store_call(twin->store, twin->calls, request);
+    run_until(&twin->has_reply);
+    rk_alloc_fail(-1, 0);
     run_store();
+}
+
+/* With RUKUN_TWIN_FAILS an allocation fails on the way, another one each time. Whatever the
+ * store says then, the same request is answered as if nothing had been. */
+static void ask_store(const struct rk_request *request)
+{
+    if (getenv("RUKUN_TWIN_FAILS") != NULL) {
+        ask_once(request, (int64_t)(twin->calls % 53));
+        enum rk_status status = twin->reply.status;
+        if (status == RK_ENOMEM || status == RK_EBUSY || status == RK_EIO) twin->failed++;
+    }
+    ask_once(request, -1);
 }
 
 static void twin_call(struct bench *bench, const struct rk_request *request, uint64_t seq,
