@@ -464,7 +464,6 @@ bool rk_host_store_status(const struct rk_host *host, struct rk_host_store_statu
     if (keeper->state == RK_KEEPER_LOADING && keeper->reason[0] == '\0')
         out->reason = "the store is being read";
     if (keeper->machine == NULL) return true;
-    out->locks_bytes = rk_machine_bytes(keeper->machine);
     out->objects = rk_machine_object_count(keeper->machine);
     return true;
 }

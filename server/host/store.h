@@ -74,12 +74,12 @@ void rk_host_stored(struct rk_host *host, const struct rk_host_store_answer *ans
 
 /* For those who watch. */
 struct rk_host_store_status {
-    bool is_keeping;  /* this node leads and serves locks from the store */
-    bool is_up;       /* the last thing asked of it was done */
-    bool is_holding;  /* grants are held back: the store may have lost some */
-    uint64_t hold_ms; /* for so long yet */
-    uint64_t seq;     /* of the last batch stored here */
-    uint64_t locks_bytes, objects;
+    bool is_keeping;    /* this node leads and serves locks from the store */
+    bool is_up;         /* the last thing asked of it was done */
+    bool is_holding;    /* grants are held back: the store may have lost some */
+    uint64_t hold_ms;   /* for so long yet */
+    uint64_t seq;       /* of the last batch stored here */
+    uint64_t objects;   /* records, of locks, sessions and those who ask */
     const char *reason; /* why locks are not served; "" if they are */
 };
 /* False: the host was opened without a store. */

@@ -316,12 +316,22 @@ static void print_metrics(struct rk_worker *worker, struct rk_buf *out)
     rk_redis_caches_stats(worker->redis->caches, &caches);
     struct rk_store_stats queues;
     rk_store_stats(worker->redis->store, &queues);
+    struct rk_host_store_status locks;
+    (void)rk_host_store_status(worker->host, &locks);
     const struct {
         const char *name, *kind, *help;
         uint64_t value;
     } rows[] = {
         {"rukun_redis_up", "gauge", "Every master of Redis is connected",
          rk_redis_is_up(worker->redis->redis)},
+        {"rukun_store_keeping", "gauge", "This node leads and serves locks from Redis",
+         locks.is_keeping},
+        {"rukun_store_up", "gauge", "What it last asked for locks was done", locks.is_up},
+        {"rukun_store_holding", "gauge", "Grants are held back: Redis may have lost some",
+         locks.is_holding},
+        {"rukun_store_seq", "gauge", "Last batch of locks that is stored", locks.seq},
+        {"rukun_store_objects", "gauge", "Records of locks and sessions in Redis",
+         locks.objects},
         {"rukun_redis_commands_total", "counter", "Commands for Redis", redis.commands},
         {"rukun_redis_repeated_total", "counter",
          "Commands sent again: refused for now, redirected, or lost", redis.repeated},

@@ -1,5 +1,6 @@
 """Locks and sessions of three real nodes, kept in a real Redis that dies, forgets and stalls."""
 
+import os
 import pathlib
 import sys
 import threading
@@ -10,6 +11,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "cluster"))
 
+import history  # noqa: E402
+import load  # noqa: E402
 from redis_server import Redis, wait_until  # noqa: E402
 from rukun_cluster import Cluster  # noqa: E402
 
@@ -263,3 +266,69 @@ def test_sessions_expire_and_free_their_locks(cluster, store):
     answer = acquire(cluster["n3"], "tied", "bob", wait_ms=10000)
     assert fence_of(answer) > fence
     assert cluster["n2"].post("/session/keepalive", {"session": session}).status == 410
+
+
+def redis_faults(cluster, store, recorder):
+    """One after the other, each with a little time to work in."""
+    def restart():
+        store.restart()
+
+    def flush_scripts():
+        store("SCRIPT", "FLUSH")
+
+    def stall():
+        store("CLIENT", "PAUSE", 1000, "ALL")
+
+    def sleep():
+        store("DEBUG", "SLEEP", 2.5)
+
+    def silence():
+        store.pause()
+        time.sleep(1)
+        store.resume()
+
+    def flush_all():
+        store("FLUSHALL")
+        wait_until(lambda: store("EXISTS", "rukun:{lock}:records") == 1, what="written back")
+
+    def kill_leader():
+        leader = cluster.leader()
+        leader.kill()
+        time.sleep(0.5)
+        leader.start()
+
+    def pause_leader():
+        leader = cluster.leader()
+        leader.pause()
+        time.sleep(2)
+        leader.resume()
+
+    for fault in (flush_scripts, restart, kill_leader, stall, sleep, pause_leader, silence,
+                  kill_leader, flush_all):
+        recorder.note(fault.__name__)
+        fault()
+        recorder.note("heal")
+        time.sleep(1)
+
+
+def test_histories_under_faults_of_redis(store, tmp_path):
+    with make(store) as cluster:
+        cluster.wait_ready()
+        recorder = history.Recorder()
+        work = load.Load(cluster, recorder, seed=int(os.environ.get("RUKUN_SEED", "1")))
+        resources = [f"lock-{n}" for n in range(5)]
+        for name, options in (("a", {}), ("b", {"way": "http"}), ("c", {"attempts": 5})):
+            work.start(load.lock_worker, work.caller(name, **options), resources)
+        work.start(load.session_worker, work.caller("s"), resources)
+        try:
+            redis_faults(cluster, store, recorder)
+            wait_until(lambda: acquire(cluster["n1"], "end", "me").status == 200,
+                       what="grants after the last hold")
+        finally:
+            work.stop()
+        path = recorder.save(tmp_path / "history.jsonl")
+        wrong = history.check_locks(recorder.lines)
+        assert wrong == [], f"{path}: {wrong[:5]}"
+        granted = [line for line in recorder.lines
+                   if line["type"] == "lock" and line["f"] == "acquire" and line["out"] == "ok"]
+        assert len(granted) > 50
