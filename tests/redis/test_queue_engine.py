@@ -27,9 +27,11 @@ class Nodes:
         return Connection(self.redis.port)
 
     def close(self):
-        self.cluster.close()
-        if self.owns:
-            self.redis.close()
+        try:
+            self.cluster.close()
+        finally:
+            if self.owns:
+                self.redis.close()
 
 
 @pytest.fixture(scope="module")
