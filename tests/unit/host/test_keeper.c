@@ -299,6 +299,38 @@ static void test_a_loss_without_a_witness(void **state)
     }
 }
 
+/* Several losses within the second by which births count fences. */
+static void test_fences_rise_within_a_second(void **state)
+{
+    (void)state;
+    uint64_t fence = 0, began = 0;
+    cluster_free(cluster);
+    cluster =
+        cluster_new((struct cluster_options){.nodes = 3, .groups = 1, .has_store = true});
+    store = cluster->store;
+    cluster_settle(cluster, 3000);
+    while (cluster->now_ms % 1000 > 20)
+        cluster_step(cluster);
+    began = cluster->now_ms;
+    for (int round = 0; round < 3; round++) {
+        uint32_t at = leader();
+        for (int i = 0; i < 5; i++) {
+            char text[64];
+            snprintf(text, sizeof(text), TAKE("r%d", "x"), i);
+            uint64_t next = granted(at, text);
+            assert_true(next > fence);
+            fence = next;
+        }
+        cluster_kill(cluster, at, RK_MEMFS_CRASH_LOSE_ALL);
+        fake_store_empty(store, false);
+        cluster_settle(cluster, 500);
+        cluster_start(cluster, at);
+        cluster_run(cluster, 150);
+        cluster_settle(cluster, 500);
+    }
+    assert_true(cluster->now_ms - began < 980);
+}
+
 /* Its batch arrives after its successor has claimed the store. */
 static void test_a_deposed_leader_writes_nothing(void **state)
 {
@@ -394,6 +426,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_an_emptied_store_is_filled_again, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_loss_without_a_witness, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_fences_rise_within_a_second, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_deposed_leader_writes_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_leader_that_slept, setup, teardown),
