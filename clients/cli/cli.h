@@ -70,6 +70,9 @@ extern const struct cli_command cli_cache_commands[];
 extern const struct cli_command cli_cluster_commands[];
 extern const struct cli_command cli_snapshot_commands[];
 
+/* rukun migrate: the words after that are rukund's, which does it. */
+int cli_migrate(int count, char **words);
+
 /* NULL after an error was printed; exit code in *code. */
 rukun_client *cli_client(struct cli *cli, int *code);
 /* Prints "rukun: <message>" and gives the exit code for the status. */

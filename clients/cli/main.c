@@ -54,7 +54,8 @@ static const struct option options[] = {
 static void print_usage(FILE *out)
 {
     fprintf(out, "usage: rukun AREA VERB [ARGUMENT ...] [OPTION ...] [-- COMMAND ...]\n"
-                 "       rukun call OPERATION JSON\n\n");
+                 "       rukun call OPERATION JSON\n"
+                 "       rukun migrate FILE --to REDIS-URL [--dry-run] (runs rukund)\n\n");
     for (size_t i = 0; i < sizeof(areas) / sizeof(areas[0]); i++)
         for (const struct cli_command *at = areas[i]; at->area != NULL; at++)
             fprintf(out, "  %-8s %-8s %-34s %s\n", at->area, at->verb, at->usage,
@@ -200,6 +201,7 @@ int main(int argc, char **argv)
         printf("rukun %s\n", rukun_version());
         return EXIT_DONE;
     }
+    if (argc > 1 && strcmp(argv[1], "migrate") == 0) return cli_migrate(argc - 2, argv + 2);
     int code = parse(&cli, argc - 1, argv + 1);
     if (code == EXIT_DONE) code = dispatch(&cli);
     rukun_client_free(cli.client);

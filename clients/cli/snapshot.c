@@ -12,6 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static int complain(const char *path, const char *text)
+{
+    fprintf(stderr, "rukun: %s: %s\n", path, text);
+    return EXIT_ERROR;
+}
+
 /* --- rukund -------------------------------------------------------------------------- */
 
 /* $RUKUN_RUKUND, or beside this program, or where the shell would find it. */
@@ -31,20 +37,24 @@ static const char *rukund_path(char path[PATH_MAX])
     return "rukund";
 }
 
+static int run_rukund(const char *const *words)
+{
+    (void)fflush(stdout);
+    (void)execvp(words[0], (char *const *)(const void *)words);
+    fprintf(stderr, "rukun: %s: %s (RUKUN_RUKUND says where it is)\n", words[0],
+            strerror(errno));
+    return EXIT_ERROR;
+}
+
 static int become_rukund(const char *verb, const struct cli *cli)
 {
     char path[PATH_MAX];
-    const char *program = rukund_path(path);
-    const char *words[] = {program, verb, cli->arguments[0], NULL, NULL, NULL};
+    const char *words[] = {rukund_path(path), verb, cli->arguments[0], NULL, NULL, NULL};
     if (cli->data != NULL) {
         words[3] = "--data";
         words[4] = cli->data;
     }
-    (void)fflush(stdout);
-    (void)execvp(program, (char *const *)(const void *)words);
-    fprintf(stderr, "rukun: %s: %s (RUKUN_RUKUND says where it is)\n", program,
-            strerror(errno));
-    return EXIT_ERROR;
+    return run_rukund(words);
 }
 
 static int snapshot_verify(struct cli *cli)
@@ -61,6 +71,20 @@ static int snapshot_restore(struct cli *cli)
         return EXIT_USAGE;
     }
     return become_rukund("restore", cli);
+}
+
+int cli_migrate(int count, char **words)
+{
+    char path[PATH_MAX];
+    const char **all = calloc((size_t)count + 3, sizeof(*all));
+    if (all == NULL) return complain("migrate", strerror(ENOMEM));
+    all[0] = rukund_path(path);
+    all[1] = "migrate";
+    for (int i = 0; i < count; i++)
+        all[i + 2] = words[i];
+    int code = run_rukund(all);
+    free(all);
+    return code;
 }
 
 /* --- save ---------------------------------------------------------------------------- */
@@ -102,12 +126,6 @@ static int address_find(struct cli *cli, char *out, size_t out_size)
     else
         fprintf(stderr, "rukun: no node is up\n");
     return EXIT_UNAVAILABLE;
-}
-
-static int complain(const char *path, const char *text)
-{
-    fprintf(stderr, "rukun: %s: %s\n", path, text);
-    return EXIT_ERROR;
 }
 
 /* What a problem document says. */

@@ -124,6 +124,16 @@ enum rk_status rk_fence_note(struct rk_machine *machine, struct rk_apply *apply,
     return RK_OK;
 }
 
+struct rk_slice rk_fence_name(const struct rk_fence *fence)
+{
+    return rk_slice_of(fence->name, fence->name_size);
+}
+
+uint64_t rk_fence_highest(const struct rk_fence *fence)
+{
+    return fence->highest;
+}
+
 void rk_fence_encode(const struct rk_machine *machine, const struct rk_object *object,
                      struct rk_buf *out)
 {

@@ -14,6 +14,8 @@ enum {
     RK_FENCE_IDLE_MS = 86400000,
 };
 
+struct rk_fence; /* opaque */
+
 struct rk_fences {
     struct rk_map by_name;
 };
@@ -35,6 +37,9 @@ RK_MUST_CHECK enum rk_status rk_fence_note(struct rk_machine *machine,
                                            struct rk_apply *apply, enum rk_fence_area area,
                                            struct rk_slice place, struct rk_slice key);
 
+/* Its name, of which fences.c knows the parts, and the highest one seen. */
+struct rk_slice rk_fence_name(const struct rk_fence *fence);
+uint64_t rk_fence_highest(const struct rk_fence *fence);
 /* Its class of objects. */
 void rk_fence_encode(const struct rk_machine *machine, const struct rk_object *object,
                      struct rk_buf *out);

@@ -173,6 +173,33 @@ static enum rk_status data_check(struct rk_fs *fs, const char *data,
     return RK_OK;
 }
 
+enum rk_status
+rk_restore_load(struct rk_fs *fs, const char *path,
+                enum rk_status (*machine)(void *context, struct rk_machine *machine,
+                                          const struct rk_restore_group *found),
+                void *context, struct rk_storage_error *error)
+{
+    struct rk_backup_reader *backup = NULL;
+    enum rk_status status = reader_open(&backup, fs, path, error);
+    if (status != RK_OK) return status;
+    uint32_t count = rk_backup_reader_header(backup)->group_count;
+    for (uint32_t i = 0; status == RK_OK && i < count; i++) {
+        const struct rk_backup_part *part = rk_backup_reader_part(backup, i);
+        struct rk_restore_group found = {.group = i, .index = part->index};
+        const struct load load = {backup, &found, i, 0, part->index};
+        struct rk_machine *loaded = NULL;
+        status = machine_load(&load, &loaded, error);
+        if (status == RK_OK) {
+            status = rk_machine_retire(loaded);
+            if (status != RK_OK) (void)rk_storage_fail(error, status, "out of memory");
+        }
+        if (status == RK_OK) status = machine(context, loaded, &found);
+        rk_machine_free(loaded);
+    }
+    rk_backup_reader_free(backup);
+    return status;
+}
+
 enum rk_status rk_restore_prepare(struct rk_fs *fs, const char *path, const char *data,
                                   struct rk_storage_error *error)
 {

@@ -37,6 +37,14 @@ struct rk_restore_report {
 RK_MUST_CHECK enum rk_status rk_restore_verify(struct rk_fs *fs, const char *path,
                                                const struct rk_restore_report *report,
                                                struct rk_storage_error *error);
+/* Loads the groups of the backup one after the other and gives each machine, retired (see
+ * rk_machine_retire); found says what there was before that. What machine returns, if not
+ * RK_OK, ends it. Else as verify. */
+RK_MUST_CHECK enum rk_status
+rk_restore_load(struct rk_fs *fs, const char *path,
+                enum rk_status (*machine)(void *context, struct rk_machine *machine,
+                                          const struct rk_restore_group *found),
+                void *context, struct rk_storage_error *error);
 /* Verifies the backup and lays it into the folder (made if missing) of a node that was
  * never started. RK_EEXIST: the folder holds a node's data already. Else as verify. */
 RK_MUST_CHECK enum rk_status rk_restore_prepare(struct rk_fs *fs, const char *path,

@@ -38,15 +38,7 @@ struct rk_slice rk_caches_key(struct rk_redis_caches *caches, uint32_t at,
 {
     struct rk_buf *out = &caches->keys[at];
     rk_buf_reset(out);
-    rk_buf_append_string(out, caches->prefix);
-    rk_buf_append_string(out, "cache:");
-    if (cache.size != 0) {
-        rk_redis_name_escape(out, cache);
-        rk_buf_u8(out, ':');
-    }
-    rk_buf_u8(out, '{');
-    rk_redis_name_escape(out, key);
-    rk_buf_u8(out, '}');
+    rk_redis_cache_key(out, caches->prefix, cache, key);
     rk_buf_append_string(out, suffix);
     return rk_buf_slice(out);
 }

@@ -60,3 +60,17 @@ enum rk_status rk_redis_name_unescape(struct rk_buf *out, struct rk_slice text)
     }
     return RK_OK;
 }
+
+void rk_redis_cache_key(struct rk_buf *out, const char *prefix, struct rk_slice cache,
+                        struct rk_slice key)
+{
+    rk_buf_append_string(out, prefix);
+    rk_buf_append_string(out, "cache:");
+    if (cache.size != 0) {
+        rk_redis_name_escape(out, cache);
+        rk_buf_u8(out, ':');
+    }
+    rk_buf_u8(out, '{');
+    rk_redis_name_escape(out, key);
+    rk_buf_u8(out, '}');
+}

@@ -60,6 +60,10 @@ struct rk_args {
 
 /* What stands between the first '{' and the first '}' after it, or empty. */
 struct rk_slice rk_topic_tag(struct rk_slice name);
+/* Appends `q:{name}`; of a name with a tag `q:{tag}name`, so that topics of one tag stand
+ * in one slot of Redis, too. Dead letters end in `:dead`. area: "q:" or "q:inflight:". */
+void rk_topic_key(struct rk_buf *out, const char *prefix, const char *area,
+                  struct rk_slice name);
 /* Known, or made: NULL without memory. Lent until the loop turns, unless held. */
 struct rk_store_topic *rk_topic_make(struct rk_store *store, struct rk_slice name);
 /* Known, or made: NULL without memory. Held until the call ends. */

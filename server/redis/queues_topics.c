@@ -22,10 +22,8 @@ struct rk_slice rk_topic_tag(struct rk_slice name)
     return rk_slice_of(open + 1, (size_t)(close - open) - 1);
 }
 
-/* `q:{name}`; of a name with a tag `q:{tag}name`, so that topics of one tag stand in one
- * slot of Redis, too. Dead letters end in `:dead`. */
-static void key_print(struct rk_buf *out, const char *prefix, const char *area,
-                      struct rk_slice name)
+void rk_topic_key(struct rk_buf *out, const char *prefix, const char *area,
+                  struct rk_slice name)
 {
     struct rk_slice base = rk_topic_base(name);
     struct rk_slice tag = rk_topic_tag(base);
@@ -69,7 +67,7 @@ static struct rk_store_topic *topic_new(struct rk_store *store, struct rk_slice 
 struct rk_store_topic *rk_topic_make(struct rk_store *store, struct rk_slice name)
 {
     rk_buf_reset(&store->scratch);
-    key_print(&store->scratch, store->prefix, "q:", name);
+    rk_topic_key(&store->scratch, store->prefix, "q:", name);
     if (rk_buf_check(&store->scratch) != RK_OK) return NULL;
     struct rk_slice key = rk_buf_slice(&store->scratch);
     struct rk_store_topic *topic = topic_of_key(store->queues, key);

@@ -102,6 +102,11 @@ static void meta_known(struct rk_store *store, const struct redisReply *reply)
         (void)snprintf(store->refusal, sizeof(store->refusal),
                        "Redis holds data of format %" PRIu64 "; this node knows %d", format,
                        RK_STORE_FORMAT);
+    else if (held->type == REDIS_REPLY_STRING &&
+             strcmp(held->str, RK_STORE_UNFINISHED) == 0)
+        (void)snprintf(store->refusal, sizeof(store->refusal),
+                       "Redis holds data that are being moved there, or whose move was "
+                       "not finished");
     else if (held->type != REDIS_REPLY_STRING || strcmp(held->str, cluster) != 0)
         (void)snprintf(store->refusal, sizeof(store->refusal),
                        "Redis holds the data of cluster %.64s, this is %.64s; another "

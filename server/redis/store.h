@@ -19,6 +19,9 @@ enum {
     RK_STORE_KEEP_MS = 660000,           /* answers are kept so long for repeats */
 };
 
+/* In place of the cluster in rukun:meta while data are being moved there. */
+#define RK_STORE_UNFINISHED "(migration not finished)"
+
 /* Called from the loop. No function of this header may be called within, but
  * rk_store_call and rk_store_drop within reply. */
 struct rk_store_io {

@@ -2,6 +2,7 @@
 #include "rukund/backups.h"
 #include "rukund/config.h"
 #include "rukund/inspect.h"
+#include "rukund/migrate.h"
 #include "rukund/worker.h"
 
 #include <stdio.h>
@@ -39,6 +40,8 @@ int main(int argc, char **argv)
         return rk_verify_main(argc - 2, argv + 2);
     if (argc > 1 && strcmp(argv[1], "restore") == 0)
         return rk_restore_main(argc - 2, argv + 2);
+    if (argc > 1 && strcmp(argv[1], "migrate") == 0)
+        return rk_migrate_main(argc - 2, argv + 2);
     if (rk_config_load(&config, argc, argv, environ, error) != RK_OK) {
         (void)fprintf(stderr, "rukund: %s\n", error);
         rk_config_fini(&config);
