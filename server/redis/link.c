@@ -451,6 +451,13 @@ void rk_redis_link_read(struct rk_redis_link *link)
 
 /* ---- time --------------------------------------------------------------------------- */
 
+/* How long silence may last beyond what is overdue: WAIT holds up what comes behind it. */
+static uint64_t stuck_us(const struct rk_redis_link *link)
+{
+    const struct rk_redis_url *url = link->redis->url;
+    return STUCK_US + (url->wait != 0 ? (uint64_t)url->wait_ms * 1000 : 0);
+}
+
 /* When the oldest unanswered command makes the connection count as dead. */
 static uint64_t dead_at(const struct rk_redis_link *link)
 {
@@ -458,11 +465,11 @@ static uint64_t dead_at(const struct rk_redis_link *link)
         RK_CONTAINER_CONST(link->sent.next, struct rk_redis_call, link_in);
     uint64_t since = head->sent_us > link->last_in_us ? head->sent_us : link->last_in_us;
     uint64_t timeout_us = (uint64_t)link->redis->url->timeout_ms * 1000;
-    if (link->is_overdue) return since + STUCK_US;
+    if (link->is_overdue) return since + stuck_us(link);
     if (head->kind == CALL_WAIT)
         return since + timeout_us + (uint64_t)link->redis->url->wait_ms * 1000;
     if (head->kind != CALL_USER) return since + timeout_us;
-    return head->deadline_us + STUCK_US;
+    return head->deadline_us + stuck_us(link);
 }
 
 static void rest_until(struct rk_redis_link *link, uint64_t at_us)

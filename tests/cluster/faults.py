@@ -285,7 +285,7 @@ class NetCluster(Cluster):
 
     counter = itertools.count(1)
 
-    def __init__(self, size=3, flags=(), **options):
+    def __init__(self, size=3, flags=(), start=True, **options):
         super().__init__(size, [*flags, "--insecure", "on"], start=False, **options)
         self.stem = f"rk{os.getpid() % 100000:x}{next(self.counter):x}"
         self.net = f"10.{random.randrange(64, 250)}.{random.randrange(1, 250)}"
@@ -297,7 +297,8 @@ class NetCluster(Cluster):
         self.peers = ",".join(f"{node.name}={node.peer}" for node in self.nodes)
         try:
             self.wire()
-            self.start()
+            if start:
+                self.start()
         except BaseException:
             self.unwire()
             raise

@@ -7,7 +7,7 @@ import json
 import msgpack
 import pytest
 
-from rukun_cluster import JSON, MSGPACK, RAW, RpcError, wait_until
+from rukun_cluster import ENGINE, JSON, MSGPACK, RAW, RpcError, wait_until
 
 NODES = ["n1", "n2", "n3"]
 counter = itertools.count(1)
@@ -143,7 +143,10 @@ def test_position_travels(cluster):
     group, index = rest.split("=")
     ahead = f"{history}:{group}={int(index) + 10**9}"
     answer = cluster["n1"].post("/cache/get", {"k": key}, headers={"Rukun-Position": ahead})
-    assert answer.status == 422 and answer["code"] == "out_of_bounds"
+    if ENGINE == "embedded":
+        assert answer.status == 422 and answer["code"] == "out_of_bounds"
+    else:  # a position is a time of Redis there, and clocks differ: Redis is asked
+        assert answer.status == 200 and answer["value"] == 99
     other = f"{int(history, 16) ^ 1:x}:{group}={int(index) + 10**9}"
     answer = cluster["n1"].post("/cache/get", {"k": key}, headers={"Rukun-Position": other})
     assert answer.status == 200 and answer["value"] == 99
