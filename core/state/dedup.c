@@ -211,6 +211,13 @@ static enum rk_status meet_client(struct rk_machine *machine, struct rk_apply *a
     return RK_OK;
 }
 
+bool rk_machine_remembers(const struct rk_machine *machine, struct rk_slice client,
+                          uint64_t seq)
+{
+    const struct rk_client *found = find_client(machine, client);
+    return found != NULL && find_answer(machine, found, seq) != NULL;
+}
+
 enum rk_status rk_dedup_begin(struct rk_machine *machine, struct rk_apply *apply,
                               struct rk_client **out, bool *is_done)
 {

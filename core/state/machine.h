@@ -111,6 +111,11 @@ RK_MUST_CHECK enum rk_status rk_machine_keepalive(struct rk_machine *machine,
                                                   struct rk_slice session, uint64_t now,
                                                   uint64_t *ttl_ms);
 
+/* Whether an answer to (client, seq) is kept, or one is pending: the request was applied.
+ */
+bool rk_machine_remembers(const struct rk_machine *machine, struct rk_slice client,
+                          uint64_t seq);
+
 /* Reads: lock.check|info|list|graph, session.list, queue.peek|info|list|stats,
  * cache.get|stats. The reply's slices point into the machine or arena: use it before the
  * next apply. now is group time (hard TTLs count by it). Records recency for touch_take. */

@@ -175,6 +175,18 @@ void rk_call_propose(struct rk_call *call)
     if (group->proposals.size >= RK_HOST_PROPOSE_MAX) rk_group_propose(group);
 }
 
+/* The same request is in the log, from here or from an earlier leader: it must get the
+ * answer that is in there, and "not done" would be untrue. */
+static bool is_repeated(const struct rk_call *call)
+{
+    struct rk_slice client = rk_slice_of(call->key, call->client_size);
+    if (!rk_call_may_repeat(call)) return false;
+    for (const struct rk_call *other = find(call->group, client, call->seq); other != NULL;
+         other = other->next_same)
+        if (other != call && other->state == RK_CALL_PROPOSED) return true;
+    return rk_machine_remembers(call->group->machine, client, call->seq);
+}
+
 static void lead(struct rk_call *call)
 {
     struct rk_group *group = call->group;
@@ -194,7 +206,7 @@ static void lead(struct rk_call *call)
             rk_call_read(call);
         return;
     }
-    if (host->is_full && rk_op_info((enum rk_op)call->op)->grows) {
+    if (host->is_full && rk_op_info((enum rk_op)call->op)->grows && !is_repeated(call)) {
         rk_call_fail(call, RK_EFULL, "the leader's disk or memory is full");
         return;
     }

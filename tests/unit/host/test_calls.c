@@ -246,6 +246,35 @@ static void test_same_id_same_answer(void **state)
     assert_int_equal(reply->status, RK_EINVAL);
 }
 
+/* A full leader refuses growth as not done: so not what is done already. */
+static void test_full_leader_repeats_answers(void **state)
+{
+    (void)state;
+    struct rk_request *request =
+        cluster_request(cluster, RK_OP_QUEUE_PUBLISH, "{\"topic\":\"full\",\"data\":1}");
+    request->client = RK_SLICE_LITERAL("filler");
+    request->seq = request->first_unanswered = 1;
+    char first[64];
+    const struct rk_reply *reply =
+        cluster_answer(cluster, cluster_send(cluster, 0, request), 5000);
+    assert_int_equal(reply->status, RK_OK);
+    snprintf(first, sizeof(first), "%.*s", (int)reply->id.size,
+             (const char *)reply->id.data);
+    for (uint32_t i = 0; i < 3; i++)
+        rk_host_set_full(cluster->nodes[i].host, true);
+    for (uint32_t i = 0; i < 3; i++) {
+        reply = cluster_answer(cluster, cluster_send(cluster, i, request), 5000);
+        assert_int_equal(reply->status, RK_OK);
+        assert_true(rk_slice_is_equal(reply->id, rk_slice_of_string(first)));
+    }
+    request->seq = 2;
+    reply = cluster_answer(cluster, cluster_send(cluster, 1, request), 5000);
+    assert_int_equal(reply->status, RK_EFULL);
+    assert_int_equal(reply->outcome, RK_OUTCOME_NOT_DONE);
+    for (uint32_t i = 0; i < 3; i++)
+        rk_host_set_full(cluster->nodes[i].host, false);
+}
+
 static void test_transfer_moves_the_leader(void **state)
 {
     (void)state;
@@ -282,6 +311,7 @@ int main(void)
         cmocka_unit_test(test_session_lives_by_keepalive),
         cmocka_unit_test(test_not_leader_when_not_to_be_forwarded),
         cmocka_unit_test(test_same_id_same_answer),
+        cmocka_unit_test(test_full_leader_repeats_answers),
         cmocka_unit_test(test_transfer_moves_the_leader),
         cmocka_unit_test(test_all_nodes_agree),
     };
