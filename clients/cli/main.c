@@ -55,7 +55,8 @@ static void print_usage(FILE *out)
 {
     fprintf(out, "usage: rukun AREA VERB [ARGUMENT ...] [OPTION ...] [-- COMMAND ...]\n"
                  "       rukun call OPERATION JSON\n"
-                 "       rukun migrate FILE --to REDIS-URL [--dry-run] (runs rukund)\n\n");
+                 "       rukun migrate FILE|REDIS-URL --to REDIS-URL|FILE [--groups N] "
+                 "[--dry-run]\n\n");
     for (size_t i = 0; i < sizeof(areas) / sizeof(areas[0]); i++)
         for (const struct cli_command *at = areas[i]; at->area != NULL; at++)
             fprintf(out, "  %-8s %-8s %-34s %s\n", at->area, at->verb, at->usage,

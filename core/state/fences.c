@@ -35,14 +35,12 @@ void rk_fences_fini(struct rk_fences *fences)
 }
 
 /* Area, place, whether the fence name was given, and the fence name or key. */
-static enum rk_status name_of(struct rk_slice *out, struct rk_apply *apply,
-                              enum rk_fence_area area, struct rk_slice place,
-                              struct rk_slice key)
+static enum rk_status name_build(struct rk_slice *out, struct rk_arena *arena,
+                                 enum rk_fence_area area, bool is_named,
+                                 struct rk_slice place, struct rk_slice last)
 {
-    bool is_named = RK_HAS(apply->request, FENCE_NAME);
-    struct rk_slice last = is_named ? apply->request->fence_name : key;
     size_t size = 2 + 4 + place.size + last.size;
-    uint8_t *name = rk_arena_alloc(apply->arena, size);
+    uint8_t *name = rk_arena_alloc(arena, size);
     if (name == NULL) return RK_ENOMEM;
     name[0] = (uint8_t)area;
     name[1] = is_named;
@@ -51,6 +49,15 @@ static enum rk_status name_of(struct rk_slice *out, struct rk_apply *apply,
     if (last.size != 0) memcpy(name + 6 + place.size, last.data, last.size);
     *out = rk_slice_of(name, size);
     return RK_OK;
+}
+
+static enum rk_status name_of(struct rk_slice *out, struct rk_apply *apply,
+                              enum rk_fence_area area, struct rk_slice place,
+                              struct rk_slice key)
+{
+    bool is_named = RK_HAS(apply->request, FENCE_NAME);
+    return name_build(out, apply->arena, area, is_named, place,
+                      is_named ? apply->request->fence_name : key);
 }
 
 static struct rk_fence *fence_find(const struct rk_machine *machine, struct rk_slice name)
@@ -121,6 +128,22 @@ enum rk_status rk_fence_note(struct rk_machine *machine, struct rk_apply *apply,
     if (status != RK_OK) return status;
     if (apply->request->fence > fence->highest) fence->highest = apply->request->fence;
     rk_timer_start(machine, &fence->object, apply->now, RK_FENCE_IDLE_MS);
+    return RK_OK;
+}
+
+enum rk_status rk_fence_fill(struct rk_machine *machine, enum rk_fence_area area,
+                             bool is_named, struct rk_slice place, struct rk_slice key,
+                             uint64_t highest)
+{
+    struct rk_slice name;
+    rk_arena_reset(&machine->arena);
+    enum rk_status status = name_build(&name, &machine->arena, area, is_named, place, key);
+    if (status != RK_OK) return status;
+    struct rk_fence *fence = fence_find(machine, name);
+    if (fence == NULL) status = fence_enter(machine, name, 0, &fence);
+    if (status != RK_OK) return status;
+    if (highest > fence->highest) fence->highest = highest;
+    rk_timer_start(machine, &fence->object, machine->time_ms, RK_FENCE_IDLE_MS);
     return RK_OK;
 }
 

@@ -37,6 +37,11 @@ RK_MUST_CHECK enum rk_status rk_fence_note(struct rk_machine *machine,
                                            struct rk_apply *apply, enum rk_fence_area area,
                                            struct rk_slice place, struct rk_slice key);
 
+/* A fence that was seen elsewhere; the higher one counts. RK_ENOMEM. */
+RK_MUST_CHECK enum rk_status rk_fence_fill(struct rk_machine *machine,
+                                           enum rk_fence_area area, bool is_named,
+                                           struct rk_slice place, struct rk_slice key,
+                                           uint64_t highest);
 /* Its name, of which fences.c knows the parts, and the highest one seen. */
 struct rk_slice rk_fence_name(const struct rk_fence *fence);
 uint64_t rk_fence_highest(const struct rk_fence *fence);

@@ -154,10 +154,9 @@ static enum rk_status message_check(const struct rk_message *fields)
                                                                                : RK_EPROTO;
 }
 
-static enum rk_status message_enter(struct rk_machine *machine,
-                                    const struct rk_message *fields,
-                                    const struct rk_slice parts[3], uint64_t id,
-                                    struct rk_object **out)
+enum rk_status rk_message_enter(struct rk_machine *machine, const struct rk_message *fields,
+                                const struct rk_slice parts[3], uint64_t id,
+                                struct rk_object **out)
 {
     size_t size = parts[0].size + parts[1].size + parts[2].size;
     struct rk_message *message = rk_calloc(1, sizeof(*message) + size);
@@ -204,7 +203,7 @@ static enum rk_status message_restore(struct rk_machine *machine, struct rk_read
     fields.group_size = (uint32_t)parts[2].size;
     enum rk_status status = rk_reader_check(body, true);
     if (status == RK_OK) status = message_check(&fields);
-    return status == RK_OK ? message_enter(machine, &fields, parts, id, out) : status;
+    return status == RK_OK ? rk_message_enter(machine, &fields, parts, id, out) : status;
 }
 
 static void message_free(struct rk_machine *machine, struct rk_object *object)

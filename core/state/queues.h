@@ -196,6 +196,13 @@ enum rk_status rk_topic_due(struct rk_machine *machine, struct rk_apply *apply,
 /* Tells that the topic has something to hand out, once an entry. */
 void rk_topic_tell_ready(struct rk_apply *apply, struct rk_topic *topic);
 
+/* Enters a message, in no topic yet, with the fields (all but object) and copies of data,
+ * headers and group. RK_ENOMEM. */
+RK_MUST_CHECK enum rk_status rk_message_enter(struct rk_machine *machine,
+                                              const struct rk_message *fields,
+                                              const struct rk_slice parts[3], uint64_t id,
+                                              struct rk_object **out);
+
 /* --- queues_dedup.c */
 
 /* The live record of that key (is_unique: of a unique key, else of a publish id), or NULL.
@@ -209,6 +216,12 @@ RK_MUST_CHECK enum rk_status
 rk_dedup_remember(struct rk_machine *machine, struct rk_apply *apply,
                   struct rk_topic *topic, enum rk_unique_scope scope, struct rk_slice key,
                   uint64_t message, struct rk_message *holder);
+/* Remembers a publish id or unique key for a window that ends at a given time, unless it is
+ * known. RK_ENOMEM. */
+RK_MUST_CHECK enum rk_status rk_dedup_fill(struct rk_machine *machine,
+                                           struct rk_topic *topic, bool is_unique,
+                                           struct rk_slice key, uint64_t message,
+                                           uint64_t expires_at);
 /* Gives up the unique key that goes with the message, if any. RK_ENOMEM. */
 RK_MUST_CHECK enum rk_status rk_dedup_release(struct rk_machine *machine,
                                               struct rk_message *message);

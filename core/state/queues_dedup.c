@@ -106,6 +106,23 @@ enum rk_status rk_dedup_remember(struct rk_machine *machine, struct rk_apply *ap
     return RK_OK;
 }
 
+enum rk_status rk_dedup_fill(struct rk_machine *machine, struct rk_topic *topic,
+                             bool is_unique, struct rk_slice key, uint64_t message,
+                             uint64_t expires_at)
+{
+    uint8_t bytes[KEY_MAX];
+    struct rk_dedup *dedup = NULL;
+    if (find_any(machine, topic, is_unique, key) != NULL) return RK_OK;
+    struct rk_slice full = key_build(bytes, topic->object.id, is_unique, key);
+    enum rk_status status = dedup_enter(machine, full, 0, &dedup);
+    if (status != RK_OK) return status;
+    dedup->scope = is_unique ? RK_UNIQUE_WINDOW : RK_UNIQUE_NONE;
+    dedup->message = message;
+    dedup->expires_at = expires_at;
+    rk_timer_start_at(machine, &dedup->object, expires_at);
+    return RK_OK;
+}
+
 enum rk_status rk_dedup_release(struct rk_machine *machine, struct rk_message *message)
 {
     struct rk_dedup *dedup = message->unique;

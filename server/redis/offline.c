@@ -10,6 +10,7 @@
 #include <time.h>
 
 struct sent {
+    struct rk_list link; /* in offline->sent */
     struct rk_offline *offline;
     rk_offline_heard *heard;
     void *context;
@@ -70,6 +71,7 @@ enum rk_status rk_offline_open(struct rk_offline *offline, const char *url,
 {
     struct timespec now;
     memset(offline, 0, sizeof(*offline));
+    rk_list_init(&offline->sent);
     enum rk_status status = rk_redis_url_parse(&offline->url, url, &offline->error);
     if (status != RK_OK) return offline->status = status;
     offline->base = event_base_new();
@@ -95,6 +97,11 @@ enum rk_status rk_offline_open(struct rk_offline *offline, const char *url,
 void rk_offline_close(struct rk_offline *offline)
 {
     rk_redis_free(offline->redis);
+    while (offline->base != NULL && !rk_list_is_empty(&offline->sent)) {
+        struct sent *sent = RK_CONTAINER(offline->sent.next, struct sent, link);
+        rk_list_remove(&sent->link);
+        rk_free(sent);
+    }
     if (offline->dns != NULL) evdns_base_free(offline->dns, 0);
     if (offline->base != NULL) event_base_free(offline->base);
     rk_redis_url_fini(&offline->url);
@@ -110,6 +117,7 @@ static void on_done(void *context, const struct rk_redis_result *result)
         (void)rk_offline_fail(offline, result->status, "Redis: %.200s", result->text);
     else if (sent->heard != NULL && offline->status == RK_OK)
         sent->heard(sent->context, result->reply);
+    rk_list_remove(&sent->link);
     rk_free(sent);
 }
 
@@ -128,6 +136,7 @@ static enum rk_status room(struct rk_offline *offline, struct sent **out, size_t
     if (status != RK_OK) return status;
     *out = rk_calloc(1, sizeof(**out));
     if (*out == NULL) return rk_offline_fail(offline, RK_ENOMEM, "out of memory");
+    rk_list_push_back(&offline->sent, &(*out)->link);
     offline->open_bytes += bytes;
     return RK_OK;
 }
@@ -157,6 +166,7 @@ static enum rk_status sent_check(struct sent *sent, uint64_t id)
         offline->open++;
         return offline->status;
     }
+    rk_list_remove(&sent->link);
     rk_free(sent);
     return rk_offline_fail(offline, RK_ENOMEM, "out of memory");
 }
@@ -169,7 +179,9 @@ enum rk_status rk_offline_send(struct rk_offline *offline,
     struct rk_redis_command own = *command;
     enum rk_status status = room(offline, &sent, size_of(own.args, own.arg_count));
     if (status != RK_OK) return status;
-    *sent = (struct sent){offline, heard, context};
+    sent->offline = offline;
+    sent->heard = heard;
+    sent->context = context;
     own.ask = ask_of(&command->ask, sent);
     return sent_check(sent, rk_redis_send(offline->redis, &own));
 }
@@ -181,7 +193,9 @@ enum rk_status rk_offline_eval(struct rk_offline *offline, const struct rk_redis
     struct rk_redis_eval own = *eval;
     enum rk_status status = room(offline, &sent, size_of(own.args, own.arg_count));
     if (status != RK_OK) return status;
-    *sent = (struct sent){offline, heard, context};
+    sent->offline = offline;
+    sent->heard = heard;
+    sent->context = context;
     own.ask = ask_of(&eval->ask, sent);
     return sent_check(sent, rk_redis_eval(offline->redis, &own));
 }

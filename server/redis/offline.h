@@ -18,6 +18,7 @@ struct rk_offline {
     struct evdns_base *dns;
     struct rk_redis *redis;
     struct rk_redis_url url;
+    struct rk_list sent;
     uint32_t open;       /* commands */
     uint64_t open_bytes; /* since nothing was open */
     enum rk_status status;

@@ -513,7 +513,8 @@ void rk_config_print_help(struct rk_buf *out)
         out, "usage: rukund [--name NAME] [--data DIR] [--peers NAME=ADDR,...] [settings]\n"
              "       rukund inspect DIR|BACKUP [--batches] [--records] [--group N]\n"
              "       rukund verify BACKUP\n"
-             "       rukund restore BACKUP --data DIR\n\n"
+             "       rukund restore BACKUP --data DIR\n"
+             "       rukund migrate BACKUP|REDIS-URL --to REDIS-URL|BACKUP\n\n"
              "A node of Rukun: locks, queues and caches. Every setting is a flag, a line\n"
              "`name = value` of the file and a variable RUKUND_NAME.\n\n");
     for (size_t i = 0; i < SETTING_COUNT; i++) {

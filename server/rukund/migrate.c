@@ -2,21 +2,27 @@
 
 #include "base/random.h"
 #include "host/restore.h"
+#include "redis/export.h"
 #include "redis/import.h"
+#include "rukund/migrate_file.h"
 #include "state/contents.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 static const char usage_text[] =
     "usage: rukund migrate FILE --to REDIS-URL [--dry-run]\n"
-    "FILE is a backup (rukun snapshot save); the prefix or database in Redis is empty.\n";
+    "       rukund migrate REDIS-URL --to FILE [--groups N] [--dry-run]\n"
+    "FILE is a backup (rukun snapshot save, restore). To Redis: the prefix or database is "
+    "empty. From Redis: all nodes are stopped, and there is no such file yet.\n";
 
 struct move {
     const char *from, *to;
+    uint64_t groups; /* of the file to write */
     bool is_dry;
     struct rk_offline offline;
     struct rk_import *import;
@@ -107,6 +113,7 @@ static int complain(enum rk_status status, const char *text)
     case RK_EUNSUPPORTED:
     case RK_ERANGE:
     case RK_ELIMIT:
+    case RK_EBUSY:
     case RK_EEXIST: return 1;
     default: return 2;
     }
@@ -130,6 +137,55 @@ static enum rk_status to_redis(struct move *move, struct rk_storage_error *error
     return status;
 }
 
+/* --- from Redis to a backup ----------------------------------------------------------- */
+
+static void print_written(const struct move *move, const struct rk_migrate_file *file,
+                          const struct rk_export_stats *stats)
+{
+    (void)printf(move->is_dry ? "would be moved:\n" : "moved:\n");
+    for (int i = 0; i < RK_CONTENT_KINDS; i++)
+        (void)printf("  %" PRIu64 " %s\n", file->taken[i],
+                     rk_import_kind((enum rk_content_kind)i));
+    (void)printf("  %" PRIu64 " records of sessions and locks, which end at the restore\n",
+                 file->record_count);
+    (void)printf("stays behind:\n");
+    print_count(stats->answers, "clients' answers to requests, for repeats");
+    print_count(stats->broken, "keys that are not what the engine writes");
+    if (!move->is_dry)
+        (void)printf(
+            "written to %s; begin with it: rukun snapshot restore FILE --data DIR\n",
+            move->to);
+}
+
+static enum rk_status to_file(struct move *move, struct rk_storage_error *error)
+{
+    struct rk_offline *offline = &move->offline;
+    struct rk_migrate_file *file = NULL;
+    struct rk_export *export = NULL;
+    struct rk_export_io io = {NULL, rk_migrate_file_take, rk_migrate_file_record};
+    if (access(move->to, F_OK) == 0)
+        return rk_storage_fail(error, RK_EEXIST, "%s: there is such a file", move->to);
+    enum rk_status status = rk_migrate_file_new(&file, (uint32_t)move->groups);
+    if (status != RK_OK) return rk_storage_fail(error, status, "out of memory");
+    io.context = file;
+    status = rk_offline_open(offline, move->from, "rukun-migrate");
+    if (status == RK_OK) status = rk_export_begin(&export, offline, &io);
+    if (status == RK_OK) status = rk_export_run(export);
+    if (offline->status != RK_OK)
+        (void)rk_storage_fail(error, offline->status, "%s", offline->error.text);
+    if (status == RK_OK) {
+        const struct rk_migrate_source source = {.history = rk_export_history(export),
+                                                 .clock_us = rk_export_clock_us(export),
+                                                 .id = history_new(),
+                                                 .is_dry = move->is_dry};
+        status = rk_migrate_file_write(file, move->to, &source, error);
+    }
+    if (status == RK_OK) print_written(move, file, rk_export_stats(export));
+    rk_export_free(export);
+    rk_migrate_file_free(file);
+    return status;
+}
+
 /* --- the command ---------------------------------------------------------------------- */
 
 static bool is_url(const char *text)
@@ -144,6 +200,8 @@ static bool parse(struct move *move, int argc, char *const *argv)
             move->to = argv[++i];
         else if (strncmp(argv[i], "--to=", 5) == 0)
             move->to = argv[i] + 5;
+        else if (strcmp(argv[i], "--groups") == 0 && i + 1 < argc)
+            move->groups = strtoull(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--dry-run") == 0)
             move->is_dry = true;
         else if (argv[i][0] != '-' && move->from == NULL)
@@ -151,19 +209,24 @@ static bool parse(struct move *move, int argc, char *const *argv)
         else
             return false;
     }
-    return move->from != NULL && move->to != NULL && !is_url(move->from) &&
-           is_url(move->to);
+    return move->from != NULL && move->to != NULL && is_url(move->from) != is_url(move->to);
 }
 
 int rk_migrate_main(int argc, char *const *argv)
 {
-    struct move move = {.from = NULL};
+    struct move move = {.groups = RK_MIGRATE_GROUPS};
     struct rk_storage_error error = {""};
     if (!parse(&move, argc, argv)) {
         (void)fputs(usage_text, stderr);
         return 2;
     }
-    enum rk_status status = to_redis(&move, &error);
+    if (move.groups == 0 || move.groups > RK_HOST_GROUPS_MAX) {
+        (void)fprintf(stderr, "rukund: groups: must be a number from 1 to %d\n",
+                      RK_HOST_GROUPS_MAX);
+        return 2;
+    }
+    enum rk_status status =
+        is_url(move.to) ? to_redis(&move, &error) : to_file(&move, &error);
     rk_import_free(move.import);
     rk_offline_close(&move.offline);
     return status == RK_OK ? 0 : complain(status, error.message);

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from redis_server import Cluster as RedisCluster
-from redis_server import Redis
+from redis_server import Redis, RedisError
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "cluster"))
 
@@ -206,3 +206,77 @@ def test_bad_input_is_named(redis, saved, tmp_path):
     redis.kill()
     said = rukun("migrate", saved[0], "--to", url_of(redis) + "&timeout-ms=500", code=2)
     assert "Redis" in said
+
+
+def restored(folder, backup):
+    cluster = Cluster(3, folder=folder, start=False)
+    for node in cluster:
+        rukun("snapshot", "restore", backup, "--data", node.data)
+    cluster.start()
+    return cluster.wait_ready()
+
+
+def unlist(redis, topic, prefix="m:"):
+    """As if the node that was to enter dead letters into the list of topics had died."""
+    for server in getattr(redis, "servers", [redis]):
+        try:
+            assert server("HDEL", prefix + "{q:topics}", topic) == 1
+        except RedisError as error:
+            assert str(error).startswith("MOVED")
+
+
+def check_back(redis, folder):
+    url, backup = url_of(redis), folder / "backup"
+    with on_redis(redis, folder / "old", size=1) as old:
+        old.wait_ready()
+        delivery = fill(old["n1"])
+        fence = ok(old["n1"], "/lock/acquire", resource="r", owner="o")["fence"]
+        ok(old["n1"], "/lock/acquire", resource="job", owner="o", min_hold_ms=HOUR)
+        ok(old["n1"], "/lock/release", resource="job", owner="o")
+        shown = content(old["n1"])
+        assert "n1 is connected" in rukun("migrate", url, "--to", backup, code=1)
+    unlist(redis, "work/dead")
+    assert "would be moved" in rukun("migrate", url, "--to", backup, "--dry-run")
+    assert not backup.exists()
+    said = rukun("migrate", url, "--to", backup, "--groups", "4")
+    assert "9 topics" in said and list(folder.glob("backup*")) == [backup], said
+    assert "sound" in rukun("snapshot", "verify", backup)
+    assert "there is such a file" in rukun("migrate", url, "--to", backup, code=1)
+    with restored(folder / "new", backup) as new:
+        assert content(new["n1"]) == shown
+        check_rules(new["n2"], delivery)
+        assert ok(new["n3"], "/lock/acquire", resource="r", owner="p")["fence"] > fence
+        assert new["n1"].post("/lock/acquire", {"resource": "job", "owner": "p",
+                                                "wait_ms": 0})["code"] == "held"
+
+
+def test_redis_goes_to_a_backup(redis, tmp_path):
+    check_back(redis, tmp_path)
+
+
+def test_a_redis_cluster_goes_to_a_backup(tmp_path):
+    with RedisCluster(replicas=0) as redis:
+        check_back(redis, tmp_path)
+
+
+@pytest.mark.sanitize
+def test_there_and_back_again(redis, saved, tmp_path):
+    backup, shown, delivery, _ = saved
+    rukun("migrate", backup, "--to", url_of(redis))
+    with on_redis(redis, tmp_path / "between", size=1) as between:
+        between.wait_ready()
+        assert content(between["n1"]) == shown
+    rukun("migrate", url_of(redis), "--to", tmp_path / "again")
+    with restored(tmp_path / "new", tmp_path / "again") as new:
+        assert content(new["n1"]) == shown
+        check_rules(new["n2"], delivery)
+
+
+def test_what_is_not_there_is_named(redis, tmp_path):
+    assert "no data" in rukun("migrate", url_of(redis), "--to", tmp_path / "f", code=2)
+    redis("HSET", "m:rukun:meta", "format", "7", "cluster", "c", "history", "5")
+    assert "format 7" in rukun("migrate", url_of(redis), "--to", tmp_path / "f", code=1)
+    redis("HSET", "m:rukun:meta", "format", "1", "cluster", "(migration not finished)")
+    assert "not finished" in rukun("migrate", url_of(redis), "--to", tmp_path / "f", code=1)
+    said = rukun("migrate", url_of(redis), "--to", tmp_path / "f", "--groups", "0", code=2)
+    assert "groups" in said and not list(tmp_path.iterdir())
