@@ -100,7 +100,9 @@ def check_rules(node, foreign):
     assert node.post("/queue/ack", {"id": foreign})["code"] == "gone"
     # What stands for a message stands for it still.
     before = ok(node, "/queue/info", topic="work")["ready"]
-    ok(node, "/queue/publish", topic="work", data="again", publish_id="p1")
+    lines = ok(node, "/queue/peek", topic="work", limit=100)["messages"]
+    held = next(line["message_id"] for line in lines if line["message"] == "once")
+    assert ok(node, "/queue/publish", topic="work", data="again", publish_id="p1")["id"] == held
     assert ok(node, "/queue/info", topic="work")["ready"] == before
     for scope in ("queued", "acked", "window"):
         ok(node, "/queue/publish", topic="keyed", data="again",
@@ -242,6 +244,11 @@ def check_back(redis, folder):
     assert "9 topics" in said and list(folder.glob("backup*")) == [backup], said
     assert "sound" in rukun("snapshot", "verify", backup)
     assert "there is such a file" in rukun("migrate", url, "--to", backup, code=1)
+    with Redis() as other:
+        rukun("migrate", backup, "--to", url_of(other))
+        assert sorted((line[0][2], *line[5:7])
+                      for line in states(other, "m:")["q:{work}:state"]
+                      if line[4] != "0") == [("s", "0", "0"), ("s", "1", "1")]
     with restored(folder / "new", backup) as new:
         assert content(new["n1"]) == shown
         check_rules(new["n2"], delivery)
@@ -259,6 +266,16 @@ def test_a_redis_cluster_goes_to_a_backup(tmp_path):
         check_back(redis, tmp_path)
 
 
+def states(redis, prefix):
+    """Where all messages stand, by topic: failures and hand-outs, too, which no call shows.
+    Without their numbers, which are new."""
+    out = {}
+    for key in redis("KEYS", f"{prefix}q:*:state"):
+        lines = [value.replace(f"{prefix}q:", "q:").split(" ") for value in redis("HVALS", key)]
+        out[key[len(prefix):]] = sorted([*line[:1], *line[2:]] for line in lines)
+    return out
+
+
 @pytest.mark.sanitize
 def test_there_and_back_again(redis, saved, tmp_path):
     backup, shown, delivery, _ = saved
@@ -267,6 +284,14 @@ def test_there_and_back_again(redis, saved, tmp_path):
         between.wait_ready()
         assert content(between["n1"]) == shown
     rukun("migrate", url_of(redis), "--to", tmp_path / "again")
+    rukun("migrate", tmp_path / "again", "--to", url_of(redis, "n:"))
+    before = states(redis, "m:")
+    assert states(redis, "n:") == before
+    # [letters, order, priority, expiry, attempt, deliveries, failures, ...]: the one that was
+    # given back counts once, the one that was in flight does not.
+    counts = sorted((line[0][2], *line[4:7]) for line in before["q:{work}:state"]
+                    if line[4] != "0")
+    assert counts == [("s", "1", "0", "0"), ("s", "1", "1", "1")]
     with restored(tmp_path / "new", tmp_path / "again") as new:
         assert content(new["n1"]) == shown
         check_rules(new["n2"], delivery)
