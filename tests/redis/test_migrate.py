@@ -58,6 +58,8 @@ def fill(node):
     ok(node, "/queue/pause", topic="still")
     ok(node, "/queue/publish", topic="fenced", data=1, fence=500)
     ok(node, "/queue/publish", topic="fenced", data=2, fence=700, fence_name="a")
+    # More than goes in one page.
+    ok(node, "/queue/publish", topic="many", messages=[{"data": i} for i in range(600)])
     for i in range(60):
         ok(node, "/cache/put", k=f"key{i}", v={"n": i})
     ok(node, "/cache/put", k="living", v=1, ttl_ms=HOUR)
@@ -70,7 +72,7 @@ def fill(node):
 
 
 TOPICS = ["work", "work/dead", "later", "short", "keyed", "we{ird}:%/t", "alone/dead", "still",
-          "fenced"]
+          "fenced", "many"]
 KEYS = [*(f"key{i}" for i in range(60)), "living", "soft", "fenced", "count"]
 
 
@@ -124,6 +126,8 @@ def check_rules(node, foreign):
     assert ok(node, "/queue/redrive", topic="work")["count"] == 1
     line = ok(node, "/queue/consume", topic="work", max=1)["messages"][0]
     ok(node, "/queue/ack", id=line["id"])
+    many = ok(node, "/queue/consume", topic="many", max=1000)["messages"]
+    assert [line["message"] for line in many] == list(range(600))
     dead = ok(node, "/queue/consume", topic="alone/dead")
     assert ok(node, "/queue/ack", id=dead["id"])["ack"]
     kept = ok(node, "/queue/consume", topic="keyed", max=3)["messages"]
@@ -155,7 +159,7 @@ def saved(tmp_path_factory):
 def check_moved(redis, saved, folder):
     backup, shown, delivery, _ = saved
     said = rukun("migrate", backup, "--to", url_of(redis))
-    assert "done" in said and "9 topics" in said, said
+    assert "done" in said and "10 topics" in said, said
     with on_redis(redis, folder / "new") as new:
         new.wait_ready()
         assert content(new["n1"]) == shown
@@ -241,7 +245,7 @@ def check_back(redis, folder):
     assert "would be moved" in rukun("migrate", url, "--to", backup, "--dry-run")
     assert not backup.exists()
     said = rukun("migrate", url, "--to", backup, "--groups", "4")
-    assert "9 topics" in said and list(folder.glob("backup*")) == [backup], said
+    assert "10 topics" in said and list(folder.glob("backup*")) == [backup], said
     assert "sound" in rukun("snapshot", "verify", backup)
     assert "there is such a file" in rukun("migrate", url, "--to", backup, code=1)
     with Redis() as other:
