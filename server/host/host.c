@@ -250,7 +250,9 @@ static void beat(struct rk_host *host)
         if (member->number != 0 && !rk_member_is_up(host, member))
             rk_host_table_send(host, member);
         rk_member_forward_again(host, member);
-        if (member->down_ms != 0 && now - member->down_ms >= RK_HOST_HOME_LOST_MS)
+        /* One that started again may be heard before the link to it is up. */
+        if (member->down_ms != 0 && now - member->down_ms >= RK_HOST_HOME_LOST_MS &&
+            now - member->heard_ms >= RK_HOST_HOME_LOST_MS)
             rk_member_home_lost(host, member);
     }
     for (uint32_t id = 0; id <= host->group_count; id++) {
