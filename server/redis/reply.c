@@ -315,6 +315,7 @@ enum rk_status rk_redis_read_redirect(struct rk_slice text, uint32_t *slot,
 struct rk_slice rk_redis_info_field(struct rk_slice info, const char *name)
 {
     size_t name_size = strlen(name);
+    if (info.size == 0) return RK_SLICE_EMPTY;
     const uint8_t *at = info.data;
     const uint8_t *end = info.data + info.size;
     while (at < end) {
