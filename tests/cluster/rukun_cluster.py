@@ -342,11 +342,11 @@ class Cluster:
         self.flags = list(flags)
         if "--reserve-bytes" not in self.flags:
             self.flags += ["--reserve-bytes", "1048576"]
-        ports = free_ports(3 * size)
         self.redis = None
         if ENGINE != "embedded" and "--engine" not in self.flags:
             self.redis = Store()
             self.flags += ["--engine", "redis", "--redis-url", self.redis.url]
+        ports = free_ports(3 * size)  # after Redis has its own
         self.nodes = [Node(self, f"n{i + 1}", *ports[3 * i:3 * i + 3]) for i in range(size)]
         self.peers = ",".join(f"{node.name}={node.peer}" for node in self.nodes)
         if start:

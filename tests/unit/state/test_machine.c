@@ -131,6 +131,7 @@ static void test_a_new_leader_corrects_in_slices(void **state)
     (void)state;
     struct world *world = world_open();
     world->restore_each = 0;
+    world->hash_each = 1000;
     for (int i = 0; i < 10000; i++) {
         char client[8];
         (void)snprintf(client, sizeof(client), "c%d", i / 1000);

@@ -96,6 +96,7 @@ struct world *world_open(void)
     world->now = START_MS;
     world->home = 1;
     world->restore_each = 3;
+    world->hash_each = 1;
     rk_machine_lead(world->machine, world->now);
     struct rk_request birth = ask(RK_OP_BIRTH);
     birth.history = 77;
@@ -175,7 +176,8 @@ enum rk_status world_apply(struct world *world, struct rk_slice data)
     if (status != RK_OK) return status;
     assert_int_equal(rk_machine_index(world->machine), world->index);
     assert_int_equal(world->ear.digest, world->twin_ear.digest);
-    assert_int_equal(world_hash(world->machine), world_hash(world->twin));
+    if (world->index % world->hash_each == 0)
+        assert_int_equal(world_hash(world->machine), world_hash(world->twin));
     if (world->restore_each != 0 && world->index % world->restore_each == 0)
         renew_twin(world);
     return status;

@@ -56,6 +56,7 @@ struct world {
     uint64_t deadline_ms;
     uint64_t home;
     uint32_t restore_each; /* entries between two new twins; 0: never */
+    uint32_t hash_each;    /* entries between two comparisons of the whole state */
 };
 
 struct world *world_open(void);
