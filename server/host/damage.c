@@ -65,7 +65,8 @@ void rk_host_verified(struct rk_host *host)
 void rk_host_damaged(struct rk_host *host, const char *why)
 {
     if (rk_host_is_damaged(host)) return;
-    (void)snprintf(host->damage, sizeof(host->damage), "%s", why);
+    (void)snprintf(host->damage, sizeof(host->damage), "%.*s",
+                   (int)sizeof(host->damage) - 1, why);
     host->metrics.damaged = 1;
     host->self->is_damaged = true;
     rk_host_log(host, RK_LOG_ERROR,
