@@ -105,11 +105,13 @@ def test_redis_dies_and_comes_back(over):
         run.repeat(8, kill_redis, cut_connections).finish(faults=2)
 
 
+@pytest.mark.slow
 def test_redis_stalls(over):
     with Run(*over()) as run:
         run.repeat(8, pause_redis, client_pause, debug_sleep, script_flush).finish(faults=4)
 
 
+@pytest.mark.slow
 def test_nodes_die_and_sleep(over):
     with Run(*over()) as run:
         run.repeat(10, faults.kill_leader, faults.pause_leader, faults.kill_all,

@@ -354,7 +354,7 @@ def test_nothing_is_lost_or_done_twice_while_connections_break(alone):
         redis("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         redis("CLIENT", "KILL", "TYPE", "pubsub")
         cuts += 1
-        time.sleep(0.03)
+        time.sleep(0.1)
     for thread in publishers:
         thread.result()
     wait_until(lambda: len(taken) >= len(done), what="all are taken")
