@@ -201,4 +201,4 @@ def test_sentinel_fails_over():
             run = Run(cluster.wait_ready(), None)
             run.group = group
             with run:
-                run.repeat(1, fail_over).finish(faults=1, calls=20)
+                run.repeat(1, fail_over).finish(faults=1, calls=1)
