@@ -20,6 +20,7 @@
 #include <event2/event.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -610,6 +611,7 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "redis_probe: %s\n", argc == 2 ? err.text : "give a URL");
         return 2;
     }
+    (void)signal(SIGPIPE, SIG_IGN); /* as rukund does: TLS writes to what is closed */
     rk_redis_url_print(text, sizeof(text), &url);
     on_log(NULL, RK_REDIS_INFO, text);
     probe.base = event_base_new();
