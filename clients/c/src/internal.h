@@ -182,6 +182,7 @@ struct rukun_client {
         uint64_t number; /* raised with every session: locks remember theirs */
         uint64_t ttl_ms;
         uint64_t safe_until_ms; /* boot time: send time + ttl - drift bound */
+        char ended_id[80];      /* one that ran out and is to be closed; "": none */
     } session;
     uint64_t keepalive_ms; /* when the next one is due */
     bool is_keepalive_under_way;
@@ -291,6 +292,9 @@ enum rk_status rk_session_ensure(struct rukun_client *client, char id[80], uint6
                                  rukun_error *err);
 /* The session ended at the server: its locks are lost. */
 void rk_session_lose(struct rukun_client *client, uint64_t number);
+/* What is left of the lease of that session by this clock; 0 once and for all when it ran
+ * out, when it was lost, or when it is not the client's session any more. */
+uint64_t rk_session_left_ms(struct rukun_client *client, uint64_t number);
 void rk_session_tick(struct rukun_client *client, uint64_t now); /* (io) */
 uint64_t rk_session_next(struct rukun_client *client);           /* (io) */
 void rk_session_close(struct rukun_client *client);              /* (io) */

@@ -362,17 +362,10 @@ const char *rukun_lock_owner(const rukun_lock *lock)
 uint64_t rukun_lock_left_ms(const rukun_lock *lock)
 {
     if (lock == NULL || atomic_load(&lock->is_released)) return 0;
-    struct rukun_client *client = lock->client;
-    uint64_t until = lock->safe_until_ms;
-    if (lock->session[0] != '\0') {
-        pthread_mutex_lock(&client->lock);
-        bool is_same = client->session.state == RK_SESSION_OPEN &&
-                       client->session.number == lock->session_number;
-        until = is_same ? client->session.safe_until_ms : 0;
-        pthread_mutex_unlock(&client->lock);
-    }
+    if (lock->session[0] != '\0')
+        return rk_session_left_ms(lock->client, lock->session_number);
     uint64_t now = rk_now_ms();
-    return until > now ? until - now : 0;
+    return lock->safe_until_ms > now ? lock->safe_until_ms - now : 0;
 }
 
 rukun_lock_state rukun_lock_state_now(const rukun_lock *lock)

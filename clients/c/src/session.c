@@ -86,6 +86,28 @@ static void lose(struct rukun_client *client)
     pthread_cond_broadcast(&client->changed);
 }
 
+/* (lock) Ends a session whose lease is over by this clock. Whoever looks first decides, for
+ * good: a lock that was once reported lost never comes back, whatever answer arrives. */
+static void expire(struct rukun_client *client, uint64_t now)
+{
+    if (client->session.state != RK_SESSION_OPEN || now < client->session.safe_until_ms)
+        return;
+    memcpy(client->session.ended_id, client->session.id, sizeof(client->session.ended_id));
+    lose(client);
+}
+
+uint64_t rk_session_left_ms(struct rukun_client *client, uint64_t number)
+{
+    pthread_mutex_lock(&client->lock);
+    uint64_t now = rk_now_ms();
+    expire(client, now);
+    bool is_same =
+        client->session.state == RK_SESSION_OPEN && client->session.number == number;
+    uint64_t left_ms = is_same ? client->session.safe_until_ms - now : 0;
+    pthread_mutex_unlock(&client->lock);
+    return left_ms;
+}
+
 void rk_session_lose(struct rukun_client *client, uint64_t number)
 {
     pthread_mutex_lock(&client->lock);
@@ -121,6 +143,7 @@ static void keepalive_done(struct rk_call *call, void *context)
     if (status == RK_OK) status = reply.status;
     pthread_mutex_lock(&client->lock);
     client->is_keepalive_under_way = false;
+    expire(client, rk_now_ms());
     if (client->session.state == RK_SESSION_OPEN) {
         uint64_t ttl_ms = client->session.ttl_ms;
         if (status == RK_OK) {
@@ -142,18 +165,20 @@ static void keepalive_done(struct rk_call *call, void *context)
 void rk_session_tick(struct rukun_client *client, uint64_t now)
 {
     char id[sizeof(client->session.id)];
+    char ended_id[sizeof(client->session.ended_id)];
     pthread_mutex_lock(&client->lock);
-    bool is_open = client->session.state == RK_SESSION_OPEN;
-    bool is_lost = is_open && now >= client->session.safe_until_ms;
-    bool is_due = is_open && !is_lost && !client->is_keepalive_under_way &&
-                  !client->is_closing && now >= client->keepalive_ms;
+    expire(client, now);
+    bool is_due = client->session.state == RK_SESSION_OPEN &&
+                  !client->is_keepalive_under_way && !client->is_closing &&
+                  now >= client->keepalive_ms;
     memcpy(id, client->session.id, sizeof(id));
+    memcpy(ended_id, client->session.ended_id, sizeof(ended_id));
+    client->session.ended_id[0] = '\0';
     uint64_t deadline_ms = client->session.ttl_ms / 3;
-    if (is_lost) lose(client); /* for good: a lock once reported lost never comes back */
     if (is_due) client->is_keepalive_under_way = true;
     pthread_mutex_unlock(&client->lock);
-    if (is_lost) {
-        struct rk_request request = session_request(RK_OP_SESSION_CLOSE, id);
+    if (ended_id[0] != '\0') {
+        struct rk_request request = session_request(RK_OP_SESSION_CLOSE, ended_id);
         (void)rk_call_background(client, &request, closed_done, NULL);
     }
     if (!is_due) return;
@@ -176,6 +201,7 @@ uint64_t rk_session_next(struct rukun_client *client)
 {
     uint64_t next = UINT64_MAX;
     pthread_mutex_lock(&client->lock);
+    if (client->session.ended_id[0] != '\0') next = 0;
     if (client->session.state == RK_SESSION_OPEN) {
         next = client->session.safe_until_ms;
         if (!client->is_keepalive_under_way && client->keepalive_ms < next)
@@ -187,6 +213,7 @@ uint64_t rk_session_next(struct rukun_client *client)
 
 void rk_session_close(struct rukun_client *client)
 {
+    rk_session_tick(client, rk_now_ms()); /* one that ran out is closed, too */
     char id[sizeof(client->session.id)];
     pthread_mutex_lock(&client->lock);
     bool is_open = client->session.state == RK_SESSION_OPEN;
