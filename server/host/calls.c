@@ -399,6 +399,10 @@ static bool is_refused(struct rk_host *host, uint64_t number,
     return true;
 }
 
+/* What a command adds to its request: version, client, five varints, two sizes. */
+_Static_assert(RK_HOST_REQUEST_MAX + RK_CLIENT_NAME_MAX + 1 + 7 * 10 <= RK_WAL_ENTRY_MAX,
+               "a request of the largest size fits into an entry");
+
 void rk_host_call(struct rk_host *host, uint64_t number, const struct rk_request *request)
 {
     const struct rk_op_info *info = rk_op_info(request->op);
@@ -424,6 +428,13 @@ void rk_host_call(struct rk_host *host, uint64_t number, const struct rk_request
     if (status == RK_OK) {
         status = rk_call_number(call, number);
         if (status != RK_OK) rk_call_free(call);
+    }
+    if (status == RK_ESIZE) {
+        refuse(host, number, request->op, status,
+               "%s: more than %d bytes in one call; send them in several",
+               request->op == RK_OP_QUEUE_PUBLISH ? "messages" : "the call",
+               RK_HOST_REQUEST_MAX);
+        return;
     }
     if (status != RK_OK) {
         refuse(host, number, request->op, status, "%s",

@@ -17,7 +17,8 @@ enum {
     RK_HOST_PEERS_MAX = 9,
     RK_HOST_GROUPS_MAX = 64, /* data groups */
     RK_HOST_FRAME_MAX = 16777216,
-    RK_HOST_PROTOCOL = 1 /* version of peer frames */
+    RK_HOST_REQUEST_MAX = 4 << 20, /* bytes of one write, as it stands in the log */
+    RK_HOST_PROTOCOL = 1           /* version of peer frames */
 };
 
 struct rk_host;

@@ -136,6 +136,9 @@ enum rk_status rk_call_new(struct rk_call **out, struct rk_group *group,
     host->call_count++;
     rk_request_encode(&call->request, request);
     enum rk_status status = rk_buf_check(&call->request);
+    /* More is no entry of the log. */
+    if (status == RK_OK && call->is_write && call->request.size > RK_HOST_REQUEST_MAX)
+        status = RK_ESIZE;
     /* A call without its deadline would never be answered. */
     if (status == RK_OK) status = rk_heap_reserve(&host->timers, host->call_count);
     if (status == RK_OK && call->is_write) {

@@ -149,7 +149,31 @@ def test_value_too_large(cluster):
     answer = cluster["n1"].post("/cache/put", {"k": "large", "v": "x" * (1 << 20)})
     problem(answer, 413, "too_large", "value")
     answer = cluster["n1"].post("/cache/put", {"k": "large", "v": "x" * ((1 << 20) - 2)})
-    assert answer.status in (200, 413), answer
+    assert answer.status == 200, answer
+    messages = [{"data": "small"}, {"data": "x" * (1 << 20)}]
+    answer = cluster["n2"].post("/queue/publish", {"topic": "large", "messages": messages})
+    problem(answer, 413, "too_large", "messages[1].data")
+    assert cluster["n3"].post("/queue/consume", {"topic": "large"})["message"] is None
+
+
+@pytest.mark.parametrize("encoding", [JSON, MSGPACK])
+def test_items_too_large_together(cluster, encoding):
+    """Each message is allowed, but all of them are more than one entry of the log."""
+    messages = [{"data": "x" * 1000000}] * 5
+    for node in cluster:
+        answer = node.post("/queue/publish", {"topic": "heavy", "messages": messages}, encoding)
+        problem(answer, 413, "too_large", "messages")
+        assert node.post("/queue/publish", {"topic": "heavy", "messages": messages[:4]},
+                         encoding).status == 200
+    with cluster["n1"].connect() as rpc:
+        with pytest.raises(RpcError) as caught:
+            rpc.call("queue.publish", topic="heavy", messages=messages)
+        assert caught.value.problem["status"] == 413
+    for _ in range(12):
+        job = cluster["n2"].post("/queue/consume", {"topic": "heavy"})
+        assert len(job["message"]) == 1000000
+        assert cluster["n2"].post("/queue/ack", {"id": job["id"]})["ack"] is True
+    assert cluster["n3"].post("/queue/consume", {"topic": "heavy"})["message"] is None
 
 
 @pytest.mark.parametrize("node", NODES)
