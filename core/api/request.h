@@ -11,7 +11,7 @@
 enum {
     RK_NAME_MAX = 512,          /* bytes of UTF-8 in any name */
     RK_BATCH_MAX = 1000,        /* ids, keys, messages, resources in one call */
-    RK_VALUE_MAX = 1048576,     /* bytes of a value, default bound */
+    RK_VALUE_MAX = 3145728,     /* bytes of a value; a node may allow fewer */
     RK_DEPTH_MAX = 64,          /* nesting of JSON or msgpack */
     RK_MSGPACK_MAX = 16777216,  /* bytes of one msgpack object: a call or its answer */
     RK_DEADLINE_MAX_MS = 600000 /* a request is dropped after this in any case */

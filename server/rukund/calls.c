@@ -120,6 +120,29 @@ static bool answer_here(struct rk_worker *worker, struct rk_call *call,
     return true;
 }
 
+/* The table bounds what the log can hold, the setting what this node takes. */
+static bool refuse_size(struct rk_worker *worker, struct rk_call *call,
+                        const struct rk_request *request)
+{
+    uint64_t bound = worker->config->max_value_bytes;
+    const char *field = "value";
+    size_t size = request->value.bytes.size;
+    char item[32];
+    for (uint32_t i = 0; size <= bound && i < request->message_count; i++) {
+        size = request->messages[i].data.bytes.size;
+        (void)snprintf(item, sizeof(item), request->is_bulk ? "messages[%u].data" : "data",
+                       i);
+        field = item;
+    }
+    if (size <= bound) return false;
+    struct rk_reply reply;
+    rk_reply_problem(&reply, request->op, RK_ESIZE, field,
+                     "%s: %zu bytes, allowed are %llu", field, size,
+                     (unsigned long long)bound);
+    finish(worker, call, &reply);
+    return true;
+}
+
 void rk_calls_start(struct rk_worker *worker, struct rk_call *call, enum rk_door door,
                     struct rk_request *request)
 {
@@ -128,7 +151,7 @@ void rk_calls_start(struct rk_worker *worker, struct rk_call *call, enum rk_door
     call->op = (uint8_t)request->op;
     call->started_us = rk_worker_us();
     if (!worker->config->forward) request->forward = false;
-    if (answer_here(worker, call, request)) return;
+    if (answer_here(worker, call, request) || refuse_size(worker, call, request)) return;
 
     enum rk_status status = add(&worker->calls, call);
     if (status != RK_OK) {

@@ -176,6 +176,30 @@ def test_items_too_large_together(cluster, encoding):
     assert cluster["n3"].post("/queue/consume", {"topic": "heavy"})["message"] is None
 
 
+def test_value_bound_is_a_setting(fresh):
+    """Up to 3 MiB, at each node as it is set; what one node took all of them hold."""
+    cluster = fresh(start=False)
+    for node, bound in zip(cluster, [3 << 20, 3 << 20, 1024]):
+        node.extra = ["--max-value-bytes", str(bound)]
+    cluster.start()
+    cluster.wait_ready()
+    largest = "x" * ((3 << 20) - 2)
+    for node in "n1", "n2":
+        at = cluster[node]
+        problem(at.post("/cache/put", {"k": "large", "v": largest + "x"}), 413, "too_large",
+                "value")
+        assert at.post("/cache/put", {"k": "large", "v": largest}).status == 200
+        assert at.post("/queue/publish", {"topic": "large", "data": largest}).status == 200
+    refusal = problem(cluster["n3"].post("/cache/put", {"k": "a", "v": "x" * 1024}), 413,
+                      "too_large", "value")
+    assert "allowed are 1024" in refusal["detail"]
+    assert cluster["n3"].post("/cache/get", {"k": "large"})["value"] == largest
+    for _ in range(2):
+        job = cluster["n3"].post("/queue/consume", {"topic": "large"})
+        assert job["message"] == largest
+        assert cluster["n3"].post("/queue/ack", {"id": job["id"]})["ack"] is True
+
+
 @pytest.mark.parametrize("node", NODES)
 def test_unknown_path_and_method(cluster, node):
     at = cluster[node]
