@@ -380,14 +380,18 @@ static enum rk_status topic_run(struct rk_import *import, const struct args *arg
     rk_topic_key(&import->keys, import->prefix, "q:", name);
     size_t size = import->keys.size;
     rk_topic_key(&import->keys, import->prefix, "q:inflight:", name);
+    size_t none = import->keys.size;
+    rk_topic_key(&import->keys, import->prefix, "q:", name);
+    rk_buf_append_slice(&import->keys, RK_TOPIC_NONE_SUFFIX);
     if (rk_buf_check(&import->keys) != RK_OK || rk_buf_check(&import->text) != RK_OK)
         return memory(import);
     const struct rk_slice keys[] = {
         rk_slice_of(import->keys.data, size),
-        rk_slice_of(import->keys.data + size, import->keys.size - size)};
+        rk_slice_of(import->keys.data + size, none - size),
+        rk_slice_of(import->keys.data + none, import->keys.size - none)};
     const struct rk_redis_eval eval = {.script = &import->queue,
                                        .keys = keys,
-                                       .key_count = 2,
+                                       .key_count = 3,
                                        .args = args->items,
                                        .arg_count = args->count};
     return rk_offline_eval(import->offline, &eval, NULL, NULL);
@@ -571,13 +575,17 @@ static enum rk_status cache_run(struct rk_import *import, const struct args *arg
     size_t size = import->keys.size;
     rk_redis_cache_key(&import->keys, import->prefix, cache, content->key);
     rk_buf_append_string(&import->keys, ":fences");
+    size_t none = import->keys.size;
+    rk_redis_cache_key(&import->keys, import->prefix, cache, content->key);
+    rk_buf_append_string(&import->keys, ":none");
     if (rk_buf_check(&import->keys) != RK_OK) return memory(import);
     const struct rk_slice keys[] = {
         rk_slice_of(import->keys.data, size),
-        rk_slice_of(import->keys.data + size, import->keys.size - size)};
+        rk_slice_of(import->keys.data + size, none - size),
+        rk_slice_of(import->keys.data + none, import->keys.size - none)};
     const struct rk_redis_eval eval = {.script = &import->cache,
                                        .keys = keys,
-                                       .key_count = 2,
+                                       .key_count = 3,
                                        .args = args->items,
                                        .arg_count = args->count};
     return rk_offline_eval(import->offline, &eval, NULL, NULL);

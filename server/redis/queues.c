@@ -53,13 +53,13 @@ void rk_args_eval(struct rk_args *args, struct rk_ask *call, enum rk_store_scrip
                   const struct rk_store_topic *other, rk_ask_heard *answered)
 {
     const struct rk_store_topic *topic = call->topic;
-    struct rk_slice keys[3] = {topic->key, topic->flight};
+    struct rk_slice keys[4] = {topic->key, topic->flight, topic->none};
     if (args->items == NULL) {
         rk_ask_fail(call, RK_ENOMEM, NULL, "out of memory");
         return;
     }
-    if (other != NULL) keys[2] = other->key;
-    rk_ask_eval(call, script, keys, other != NULL ? 3 : 2, args->items, args->count,
+    if (other != NULL) keys[3] = other->key;
+    rk_ask_eval(call, script, keys, other != NULL ? 4 : 3, args->items, args->count,
                 answered);
 }
 

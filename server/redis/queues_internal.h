@@ -15,6 +15,9 @@ enum {
     RK_AWAIT_AGAIN_MS = 10000,      /* and is told again after this */
 };
 
+/* How the key ends that scripts of a topic name beside those that they use. */
+#define RK_TOPIC_NONE_SUFFIX RK_SLICE_LITERAL(":none")
+
 /* A topic as this node knows it. */
 struct rk_store_topic {
     struct rk_map_node node; /* by key */
@@ -32,6 +35,7 @@ struct rk_store_topic {
     uint32_t parked_count;
     struct rk_slice name;   /* they stand in `bytes` */
     struct rk_slice key;    /* of its ready list: begins all its other keys */
+    struct rk_slice none;   /* key that never exists: see lua/queue.lua */
     struct rk_slice flight; /* key of its deliveries */
     uint8_t bytes[];
 };

@@ -40,7 +40,8 @@ static struct rk_store_topic *topic_new(struct rk_store *store, struct rk_slice 
 {
     struct rk_slice area = RK_SLICE_LITERAL("q:");
     struct rk_slice flight = RK_SLICE_LITERAL("q:inflight:");
-    size_t size = name.size + 2 * key.size + flight.size - area.size;
+    struct rk_slice none = RK_TOPIC_NONE_SUFFIX;
+    size_t size = name.size + 2 * key.size + none.size + flight.size - area.size;
     struct rk_store_topic *topic = rk_calloc(1, sizeof(*topic) + size);
     if (topic == NULL) return NULL;
     uint8_t *at = topic->bytes;
@@ -48,8 +49,10 @@ static struct rk_store_topic *topic_new(struct rk_store *store, struct rk_slice 
     topic->name = rk_slice_of(at, name.size);
     at += name.size;
     memcpy(at, key.data, key.size);
+    memcpy(at + key.size, none.data, none.size);
     topic->key = rk_slice_of(at, key.size);
-    at += key.size;
+    topic->none = rk_slice_of(at, key.size + none.size);
+    at += topic->none.size;
     size_t rest = store->prefix_size + area.size;
     memcpy(at, key.data, store->prefix_size);
     memcpy(at + store->prefix_size, flight.data, flight.size);

@@ -1,4 +1,6 @@
--- An entry, or what is known of its fences, before any node serves. KEYS: 1 entry, 2 fences.
+-- An entry, or what is known of its fences, before any node serves. KEYS: 1 entry, 2 fences,
+-- 3 one that never exists: while their slot moves to another server, Redis does not run the
+-- script, and fails it nowhere after the DEL.
 -- ARGV: 'entry', value, encoding, version, expiry in ms (0: none), when it is soft in us (0:
 -- never); or 'fence', fence.
 local call = redis.call

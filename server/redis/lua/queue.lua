@@ -5,7 +5,10 @@
 -- publish order, or, if it came back between others, in the sorted set `back`. The rules
 -- are those of core/state/queues*.c; users' bytes are never looked at.
 --
--- KEYS: 1 the topic's ready list, whose name begins all its other keys; 2 its deliveries.
+-- KEYS: 1 the topic's ready list, whose name begins all its other keys; 2 its deliveries;
+-- 3 one that never exists. While its slot moves to another server of a Cluster, Redis runs a
+-- script only where all keys that were named exist, and fails it at the first other key that
+-- has moved or is new: in the middle. A key that is nowhere makes it answer TRYAGAIN instead.
 -- ARGV: 1 operation, 2 whether the topic holds dead letters, 3 size of the prefix,
 -- 4 channel, 5 client or '', 6 seq, 7 first_unanswered, 8 how long the answer is kept.
 -- Answers: status, time in us, whether a topic is to be listed, then what the operation

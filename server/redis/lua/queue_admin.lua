@@ -1,5 +1,5 @@
 -- configure, pause, resume, purge, redrive, and what nodes do by themselves: number (a topic
--- was listed), sweep. KEYS 3: redrive's target. ARGV after the common ones: 1 name, 2 number
+-- was listed), sweep. KEYS 4: redrive's target. ARGV after the common ones: 1 name, 2 number
 -- or '', 3 whether dead letters are meant (purge), 4 limit (redrive), then names and values of
 -- settings. name and number are those of the topic that the call may have to make.
 local function arg(i) return ARGV[ARGS + i] end
@@ -130,7 +130,7 @@ function admin.redrive(topic)
         if base.is_absent then return unknown() end
         return answer_of(0)
     end
-    local to = topic_open(KEYS[3], false)
+    local to = topic_open(KEYS[4], false)
     if to.is_absent then
         if arg(2) == '' then return {1, now_us, 0} end
         topic_create(to, arg(1), tonumber(arg(2)))
