@@ -222,3 +222,20 @@ def test_full_redis_takes_nothing_and_gives_on(topics):
     finally:
         redis("CONFIG", "SET", "maxmemory", "0")
     assert len(topics.consume("t", 100)) == 48
+
+
+def test_a_bound_never_falls(topics):
+    """What a client said not to need any more is not done again, in whatever order its
+    requests come."""
+    assert topics.publish("t", "a", client="c", seq=7, first=7)
+    assert topics.publish("t", "b", client="c", seq=10, first=8)
+    assert topics.publish("t", "c", client="c", seq=9, first=7)
+    assert topics.redis("HGET", "q:{t}:client:c", "first") == b"8"
+    with pytest.raises(Refused) as refused:
+        topics.publish("t", "a", client="c", seq=7, first=7)
+    assert refused.value.status == -12
+    assert topics.consume("t", client="c", seq=11, first=6)
+    assert topics.consume("none", client="c", seq=12, first=6) == []
+    with pytest.raises(Refused):
+        topics.consume("t", client="c", seq=6, first=6)
+    assert topics.info("t")["published"] == 3 and topics.info("t")["delivered"] == 1

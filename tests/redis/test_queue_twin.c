@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-enum { IDS_MAX = 256, BATCH = 4, STEPS = 1500, SEEDS = 6 };
+enum { IDS_MAX = 256, BATCH = 4, STEPS = 1500, SEEDS = 6, SEQS = 600, LATE = 40 };
 
 static const char *const topics[] = {"a",      "b:{x}",      "c{x}",      "x",
                                      "a/dead", "b:{x}/dead", "c{x}/dead", "none"};
@@ -284,9 +284,84 @@ static void test_one_answer_without_memory(void **state)
     (void)unsetenv("RUKUN_TWIN_FAILS");
 }
 
+/* --- requests that come in any order -------------------------------------------------- */
+
+enum past { UNSEEN, PUBLISHED, CONSUMED };
+
+/* Of one topic's client: what became of its requests. */
+struct bounds {
+    uint8_t past[SEQS + 8];
+    uint64_t top;   /* the highest seq so far */
+    uint64_t first; /* the highest first_unanswered so far */
+};
+
+/* A repeat brings no higher bound: Redis notes that with the next new request, the machine
+ * at once. */
+static uint64_t any_bound(struct dice *dice, const struct bounds *bounds, uint64_t seq)
+{
+    if (bounds->past[seq] != UNSEEN) return 1 + pick(dice, bounds->first);
+    uint64_t least = seq > LATE ? seq - LATE : 1;
+    return least + pick(dice, seq - least + 1);
+}
+
+static void ask_at(struct dice *dice, struct bounds *bounds, struct rk_request *request,
+                   uint64_t seq)
+{
+    uint64_t first = any_bound(dice, bounds, seq);
+    (void)bench_call_as(dice->bench, request, seq, first);
+    if (seq > bounds->top) bounds->top = seq;
+    if (first > bounds->first) bounds->first = first;
+    if (bounds->past[seq] == UNSEEN && seq >= bounds->first)
+        bounds->past[seq] =
+            request->op == RK_OP_QUEUE_PUBLISH ? (uint8_t)PUBLISHED : (uint8_t)CONSUMED;
+}
+
+/* The next request, or one of before: a repeat, one that was overtaken, or one whose answer
+ * the client does not need any more. */
+static void do_late(struct dice *dice, struct bounds *bounds)
+{
+    struct rk_message_in message;
+    struct rk_header header;
+    struct rk_request request;
+    uint64_t seq = bounds->top + 1 + pick(dice, 3);
+    if (bounds->top != 0 && once_in(dice, 2))
+        seq = bounds->top - pick(dice, bounds->top < LATE ? bounds->top : LATE);
+    bool is_repeat = seq >= bounds->first && bounds->past[seq] != UNSEEN;
+    if (is_repeat && bounds->past[seq] == CONSUMED) return;
+    rk_request_init(&request, RK_OP_QUEUE_PUBLISH);
+    if (!is_repeat && once_in(dice, 3)) request.op = RK_OP_QUEUE_CONSUME;
+    request.topic = text_slice(topics[0]);
+    RK_SET(&request, TOPIC);
+    if (request.op == RK_OP_QUEUE_PUBLISH) {
+        snprintf(dice->data, sizeof(dice->data), "%llu", (unsigned long long)seq);
+        any_message(dice, &message, &header);
+        request.messages = &message;
+        request.message_count = 1;
+        RK_SET(&request, MESSAGES);
+    }
+    ask_at(dice, bounds, &request, seq);
+}
+
+static void test_no_request_is_done_twice(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct bounds bounds = {.first = 1};
+        struct dice *dice = calloc(1, sizeof(*dice));
+        assert_non_null(dice);
+        dice->bench = bench_new();
+        rk_random_init(&dice->random, seed);
+        while (bounds.top < SEQS)
+            do_late(dice, &bounds);
+        bench_free(dice->bench);
+        free(dice);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_engines_one_answer),
+                                       cmocka_unit_test(test_no_request_is_done_twice),
                                        cmocka_unit_test(test_one_answer_without_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

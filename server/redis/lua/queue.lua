@@ -492,7 +492,8 @@ local function forget_below(key, from, below)
     end
 end
 
-local forget_from -- the client's first_unanswered until now, if it rose
+local first_kept = 0 -- the highest first_unanswered of the client until now
+local forget_from    -- the same, if it rises
 
 -- The answer that this request got already, or why it gets none; nil: carry it out. Writes
 -- nothing: a full Redis gives old answers, too.
@@ -501,6 +502,7 @@ local function repeated_answer()
     local key, seq, first = answers_key(), tonumber(ARGV[6]), tonumber(ARGV[7])
     local known = call('HMGET', key, 'first', ARGV[6])
     local kept = tonumber(known[1])
+    first_kept = kept or 0
     if kept == nil then
         if seq < first then
             return refuse(-1, 'first_unanswered',
@@ -536,7 +538,9 @@ end
 local function remember(answer)
     if ARGV[5] ~= '' then
         local key = answers_key()
-        call('HSET', key, 'first', ARGV[7], ARGV[6], cmsgpack.pack(answer))
+        -- Requests may come late: the bound of one of them is no news.
+        local first = text(math.max(first_kept, tonumber(ARGV[7])))
+        call('HSET', key, 'first', first, ARGV[6], cmsgpack.pack(answer))
         call('PEXPIRE', key, ARGV[8])
     end
     return answer
