@@ -224,6 +224,98 @@ def test_full_redis_takes_nothing_and_gives_on(topics):
     assert len(topics.consume("t", 100)) == 48
 
 
+@pytest.fixture
+def full(topics):
+    """Makes Redis so full that it refuses what it can; the clock has moved on by then."""
+    def fill(ms):
+        topics.at(topics.now + ms)
+        topics.redis("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(Exception, match="OOM"):
+            topics.redis("SET", "more", "x")
+    yield fill
+    topics.redis("CONFIG", "SET", "maxmemory", "0")
+
+
+GIVING_ON = {
+    "consume": lambda topics, held: topics.consume("t", max=10),
+    "wait": lambda topics, held: topics.consume("t", wait=30000, client="c", seq=9, first=9),
+    "ack": lambda topics, held: topics.settle("ack", "t", held),
+    "nack": lambda topics, held: topics.settle("nack", "t", held),
+    "nack at once": lambda topics, held: topics.settle("nack", "t", held, delay=0),
+    "nack later": lambda topics, held: topics.settle("nack", "t", held, delay=1000),
+    "nack dead": lambda topics, held: topics.settle("nack", "t", held, dead=1),
+    "extend": lambda topics, held: topics.settle("extend", "t", held, visibility=1000),
+    "return": lambda topics, held: topics.settle("return", "t", held),
+    "delete": lambda topics, held: topics.settle("delete", "t", (held[0], 0)),
+    "remembered": lambda topics, held: topics.settle("ack", "t", held, client="c", seq=9, first=9),
+    "info": lambda topics, held: topics.info("t"),
+    "peek": lambda topics, held: topics.peek("t"),
+    "pause": lambda topics, held: topics.admin("pause", "t"),
+    "resume": lambda topics, held: topics.admin("resume", "t"),
+    "purge": lambda topics, held: topics.admin("purge", "t"),
+    "redrive": lambda topics, held: topics.admin("redrive", "t", keys=["q:{t}"]),
+    "sweep": lambda topics, held: topics.admin("sweep", "t"),
+    "number": lambda topics, held: topics.admin("number", "t", number=1),
+}
+
+
+# What is due 200 ms later: settings of the topic, for how long a message is handed out and how
+# long it lives, another message beside it, and how many are left.
+DUE = {
+    "nothing": ({}, 30000, 0, {}, 1),
+    "visibility": ({}, 100, 0, {}, 1),
+    "visibility of one with a life": ({}, 100, 3600000, {}, 1),
+    "visibility and life": ({}, 100, 150, {}, 0),
+    "last visibility": ({"deliveries_max": 1}, 100, 0, {}, 0),
+    "delay": ({}, 30000, 0, {"delay_ms": 50}, 2),
+    "life": ({}, 30000, 0, {"ttl_ms": 50}, 1),
+}
+
+
+@pytest.mark.parametrize("due", DUE)
+@pytest.mark.parametrize("op", GIVING_ON)
+def test_full_redis_gives_on(topics, full, op, due):
+    """Whatever is due first: a full Redis refuses no call but those that bring something."""
+    settings, visibility, ttl_ms, other, left = DUE[due]
+    topics.publish("t", "dead")
+    topics.settle("nack", "t", topics.take("t"), dead=1, client="c", seq=1, first=1)
+    topics.configure("t", **settings)
+    topics.publish("t", "body", ttl_ms=ttl_ms)
+    held = topics.take("t", visibility=visibility)
+    if other:
+        topics.publish("t", "other", **other)
+    full(200)
+    result = GIVING_ON[op](topics, held)
+    if op in ("consume", "wait"):
+        assert len(result) == (due not in ("nothing", "life") and left > 0)
+    elif op == "info":
+        assert result["count"] == left
+    elif op in ("ack", "remembered"):
+        assert result == (-12 if due == "visibility and life" else 0)
+    topics.info("t")
+
+
+@pytest.mark.parametrize("op", ["publish", "new", "configure", "new setting"])
+@pytest.mark.parametrize("is_due", [False, True])
+def test_full_redis_takes_nothing_more(topics, full, op, is_due):
+    """What grows is refused before anything is written, also when something is due first."""
+    topics.publish("t", "held", ttl_ms=3600000)
+    topics.publish("t", "gone", ttl_ms=50)
+    topics.take("t", visibility=100)
+    full(200 if is_due else 0)
+    before = everything(topics.redis)
+    with pytest.raises(Exception, match="OOM"):
+        if op in ("publish", "new"):
+            topics.publish("t" if op == "publish" else "n", "more", client="c", seq=2, first=2)
+        else:
+            topics.configure("t" if op == "configure" else "n", retry_ms=1)
+    assert everything(topics.redis) == before
+
+
+def everything(redis, pattern="*"):
+    return {key: redis("DUMP", key) for key in redis("KEYS", pattern)}
+
+
 def test_a_bound_never_falls(topics):
     """What a client said not to need any more is not done again, in whatever order its
     requests come."""

@@ -34,6 +34,18 @@ FIELDS[COUNT + 1] = 'topic'
 FIELDS[COUNT + 2] = 'levels'
 FIELDS[COUNT + 3] = 'history'
 
+-- The first write, which changes nothing. For want of memory, disk or replicas Redis refuses
+-- the first write of a script alone, so that the call is refused as a whole or not at all. A
+-- full Redis looks at whether that one may take memory, as RPUSHX may and UNLINK does not:
+-- calls that give on what is there are carried out.
+local has_begun = false
+
+local function begin(grows)
+    if has_begun then return end
+    has_begun = true
+    if grows then call('RPUSHX', KEYS[3], '') else call('UNLINK', KEYS[3]) end
+end
+
 local function text(number) return format('%.0f', number) end
 local now_text = text(now)
 
@@ -415,6 +427,7 @@ function due_move(topic)
         local due = call('ZRANGEBYSCORE', topic.base .. ':due', '-inf', now_text,
             'WITHSCORES', 'LIMIT', 0, left)
         if #due == 0 then return end
+        begin()
         local messages = {}
         for i = 1, #due, 2 do
             local m = message_load(topic, due[i])
@@ -528,6 +541,7 @@ end
 -- is_alone: there will be none.
 local function forget(is_alone)
     if not forget_from then return end
+    begin()
     if is_alone then
         call('HSET', answers_key(), 'first', ARGV[7])
     else

@@ -155,6 +155,7 @@ end
 local function main()
     local answer = repeated_answer()
     if answer then return answer end
+    if ARGV[1] ~= 'sweep' then begin(ARGV[1] == 'configure') end
     forget()
     answer = admin[ARGV[1]](topic_begin())
     if answer[1] ~= 1 then return remember(answer) end

@@ -62,9 +62,11 @@ local function main()
     local out = {}
     topic.wakes = false -- what became ready is taken here, or told by `left`
     if not topic.is_absent and topic.paused == 0 and topic.poppable > 0 then
+        begin()
         consume(topic, out)
     end
     if arg(5) ~= '' and #out == 0 then
+        begin()
         call('SET', topic.base .. ':awaited', '1', 'PX', arg(5))
     end
     local left = topic.paused == 0 and topic.poppable or 0

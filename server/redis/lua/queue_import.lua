@@ -50,5 +50,6 @@ function import.fence(topic)
         keep_ms(arg(3)))
 end
 
+begin(true)
 import[ARGV[1]](topic_open(KEYS[1], ARGV[2] == '1'))
 return finish({0, now_us, 0})

@@ -211,8 +211,7 @@ local function main()
         return {2, now_us, 0}
     end
     if topic.number == 0 and arg(2) == '' then return {1, now_us, 0} end
-    -- The first write is one that Redis refuses when it is full: nothing is half done then.
-    call('HSETNX', KEYS[1] .. ':info', 'topic', arg(1))
+    begin(true)
     forget()
     return remember(publish(topic_begin()))
 end

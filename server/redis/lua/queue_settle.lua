@@ -75,6 +75,7 @@ end
 local function main()
     local answer = repeated_answer()
     if answer then return answer end
+    begin()
     forget()
     local home = topic_begin()
     local one = ARGV[1] == 'delete' and remove or settle[ARGV[1]]
