@@ -310,14 +310,58 @@ def test_another_cluster_s_data_is_refused(alone, tmp_path):
     assert first.ask()("EXISTS", "two:q:{t}", "two:rukun:meta") == 2
 
 
+def answers(node):
+    try:
+        return node.metric("rukun_redis_up") == 1
+    except OSError:
+        return False
+
+
+def settle(node, how, message, **fields):
+    answer = node.post(f"/queue/{how}", {"id": message["id"], **fields})
+    assert answer.status == 200, answer
+
+
+@pytest.mark.sanitize
 def test_a_full_redis_refuses_and_drains(alone):
+    """Also what a node does that is started then, and what became due meanwhile."""
     nodes = alone(size=1)
     node, redis = nodes.cluster["n1"], nodes.ask()
-    publish(node, "full")
+    for i in range(9):
+        publish(node, "full", i, ttl_ms=3600000)
+    publish(node, "full", "short", ttl_ms=300)
+    taken = consume(node, "full", max=3, visibility_ms=300)["messages"]
     redis("CONFIG", "SET", "maxmemory", "1")
-    answer = node.post("/queue/publish", {"topic": "full", "data": 1})
-    assert (answer.status, answer["code"]) == (507, "full")
-    assert node.post("/queue/ack", {"id": consume(node, "full")["id"]}).status == 200
+    node.restart()
+
+    def refused(path, **fields):
+        answer = node.post(path, {"topic": "full", **fields})
+        assert (answer.status, answer["code"], answer["outcome"]) == (507, "full", "not_done")
+
+    def state():
+        info = node.post("/queue/info", {"topic": "full"})
+        return info.status == 200 and (info["ready"], info["in_flight"], info["dead"])
+
+    wait_until(lambda: answers(node), what="it runs again")
+    wait_until(lambda: state() == (9, 0, 0), what="what is due is done")
+    refused("/queue/publish", data=1)
+    refused("/queue/configure", retry_ms=1)
+    settle(node, "ack", taken[0])
+    again = consume(node, "full", max=10, visibility_ms=60000)["messages"]
+    assert [line["message"] for line in again] == list(range(1, 9))
+    waiting = later(lambda: consume(node, "full", wait_ms=20000))
+    wait_parked(nodes, 1)
+    settle(node, "extend", again[0], visibility_ms=60000)
+    settle(node, "nack", again[0], delay_ms=100)
+    assert waiting.result()["message"] == 1
+    settle(node, "nack", again[1], dead=True)
+    settle(node, "nack", again[2])
+    settle(node, "delete", again[3])
+    assert node.post("/queue/peek", {"topic": "full", "dead": True})["messages"][0]["message"] == 2
+    settle(node, "ack", consume(node, "full/dead"))
+    assert node.post("/queue/purge", {"topic": "full"}).status == 200
+    assert state() == (0, 0, 0)
+    refused("/queue/publish", data=1)
     redis("CONFIG", "SET", "maxmemory", "0")
     publish(node, "full")
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 from redis_server import Redis
-from script_bench import EPOCH_MS, Connection, Refused, Topics, message_id
+from script_bench import EPOCH_MS, LUA, Connection, Refused, Topics, message_id
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +314,19 @@ def test_full_redis_takes_nothing_more(topics, full, op, is_due):
 
 def everything(redis, pattern="*"):
     return {key: redis("DUMP", key) for key in redis("KEYS", pattern)}
+
+
+def test_whose_data_it_is_can_be_asked_of_a_full_redis(topics, full):
+    meta = (LUA / "meta.lua").read_text()
+    assert topics.redis("EVAL", meta, 1, "rukun:meta", 1, "first", 77) == [b"1", b"first", b"77"]
+    topics.redis("HDEL", "rukun:meta", "cluster")  # as after a migration
+    full(0)
+    with pytest.raises(Exception, match="OOM"):
+        topics.redis("EVAL", meta, 1, "rukun:meta", 1, "second", 78)
+    topics.redis("CONFIG", "SET", "maxmemory", "0")
+    assert topics.redis("EVAL", meta, 1, "rukun:meta", 1, "second", 78) == [b"1", b"second", b"77"]
+    full(0)
+    assert topics.redis("EVAL", meta, 1, "rukun:meta", 1, "third", 79) == [b"1", b"second", b"77"]
 
 
 def test_a_bound_never_falls(topics):
