@@ -150,94 +150,6 @@ void rk_keeper_fenced(struct rk_keeper *keeper, const char *text)
     rk_group_calls_unlead(keeper->host->groups[0]);
 }
 
-/* --- loading ------------------------------------------------------------------------- */
-
-static void claim(struct rk_keeper *keeper)
-{
-    struct rk_host *host = keeper->host;
-    const struct rk_host_store_claim claim = {
-        .number = ++keeper->number,
-        .term = keeper->term,
-        .history = rk_machine_history(host->groups[0]->machine)};
-    records_drop(keeper);
-    keeper->is_asked = true;
-    keeper->asked_ms = rk_host_now(host);
-    host->io.store_claim(host->io.context, &claim);
-}
-
-static bool record_id(struct rk_slice record, uint64_t *id)
-{
-    struct rk_reader in;
-    rk_reader_init(&in, record);
-    *id = 0;
-    if (rk_read_u8(&in) != RECORD_META) *id = rk_read_varint(&in);
-    return !in.is_failed;
-}
-
-static bool place_add(struct rk_keeper *keeper, uint64_t id, struct rk_slice record)
-{
-    if (keeper->place_count == keeper->place_capacity) {
-        size_t capacity = keeper->place_capacity == 0 ? 256 : keeper->place_capacity * 2;
-        struct rk_keeper_record *places =
-            rk_realloc_array(keeper->places, capacity, sizeof(*places));
-        if (places == NULL) return false;
-        keeper->places = places;
-        keeper->place_capacity = capacity;
-    }
-    keeper->places[keeper->place_count++] =
-        (struct rk_keeper_record){id, keeper->records.size, record.size};
-    rk_buf_append_slice(&keeper->records, record);
-    return !keeper->records.is_failed;
-}
-
-static bool is_awaited(const struct rk_keeper *keeper, uint64_t number)
-{
-    return keeper != NULL && keeper->is_asked && keeper->number == number;
-}
-
-void rk_host_store_record(struct rk_host *host, uint64_t number, struct rk_slice record)
-{
-    struct rk_keeper *keeper = host->keeper;
-    uint64_t id;
-    if (host->is_dead || !is_awaited(keeper, number) || keeper->state != RK_KEEPER_LOADING)
-        return;
-    /* One that can not be read shows in what is missing. */
-    if (!record_id(record, &id)) return;
-    if (!place_add(keeper, id, record)) keeper->records.is_failed = true;
-    keeper->asked_ms = rk_host_now(host);
-}
-
-static int place_compare(const void *a, const void *b)
-{
-    const struct rk_keeper_record *left = a, *right = b;
-    return left->id < right->id ? -1 : left->id > right->id;
-}
-
-static enum rk_status restore(struct rk_keeper *keeper, uint64_t index)
-{
-    struct rk_machine *machine = keeper->machine;
-    if (keeper->place_count > 1)
-        qsort(keeper->places, keeper->place_count, sizeof(*keeper->places), place_compare);
-    for (size_t i = 0; i < keeper->place_count; i++) {
-        const struct rk_keeper_record *place = &keeper->places[i];
-        if (i > 0 && place->id == place[-1].id) continue; /* told twice */
-        struct rk_slice record = rk_slice_of(keeper->records.data + place->at, place->size);
-        enum rk_status status = rk_machine_restore(machine, record);
-        char why[RK_MACHINE_WHY_SIZE] = "";
-        if (status == RK_EUNSUPPORTED) rk_machine_explain_record(machine, record, why);
-        if (status == RK_OK) continue;
-        rk_keeper_put_off(keeper, status,
-                          why[0] != '\0' ? why : "a record of the store does not load");
-        return status;
-    }
-    if (keeper->place_count == 0) return RK_OK;
-    enum rk_status status = rk_machine_restore_finish(machine, index);
-    if (status != RK_OK)
-        rk_keeper_put_off(keeper, status,
-                          "records are missing in the store, or of another state");
-    return status;
-}
-
 /* --- the mark in the log ------------------------------------------------------------- */
 
 /* MARK: varint term, fence, doubted, blob identity; the value of a cache entry of group 0.
@@ -326,17 +238,105 @@ void rk_keeper_mark_take(struct rk_keeper *keeper, struct rk_slice identity)
     keeper->is_marked = false;
 }
 
+/* --- loading ------------------------------------------------------------------------- */
+
+static void claim(struct rk_keeper *keeper)
+{
+    struct rk_host *host = keeper->host;
+    struct rk_keeper_mark mark;
+    mark_read(keeper, &mark);
+    const struct rk_host_store_claim claim = {
+        .number = ++keeper->number,
+        .term = keeper->term,
+        .history = rk_machine_history(host->groups[0]->machine),
+        .marked = mark.term};
+    records_drop(keeper);
+    keeper->is_asked = true;
+    keeper->asked_ms = rk_host_now(host);
+    host->io.store_claim(host->io.context, &claim);
+}
+
+static bool record_id(struct rk_slice record, uint64_t *id)
+{
+    struct rk_reader in;
+    rk_reader_init(&in, record);
+    *id = 0;
+    if (rk_read_u8(&in) != RECORD_META) *id = rk_read_varint(&in);
+    return !in.is_failed;
+}
+
+static bool place_add(struct rk_keeper *keeper, uint64_t id, struct rk_slice record)
+{
+    if (keeper->place_count == keeper->place_capacity) {
+        size_t capacity = keeper->place_capacity == 0 ? 256 : keeper->place_capacity * 2;
+        struct rk_keeper_record *places =
+            rk_realloc_array(keeper->places, capacity, sizeof(*places));
+        if (places == NULL) return false;
+        keeper->places = places;
+        keeper->place_capacity = capacity;
+    }
+    keeper->places[keeper->place_count++] =
+        (struct rk_keeper_record){id, keeper->records.size, record.size};
+    rk_buf_append_slice(&keeper->records, record);
+    return !keeper->records.is_failed;
+}
+
+static bool is_awaited(const struct rk_keeper *keeper, uint64_t number)
+{
+    return keeper != NULL && keeper->is_asked && keeper->number == number;
+}
+
+void rk_host_store_record(struct rk_host *host, uint64_t number, struct rk_slice record)
+{
+    struct rk_keeper *keeper = host->keeper;
+    uint64_t id;
+    if (host->is_dead || !is_awaited(keeper, number) || keeper->state != RK_KEEPER_LOADING)
+        return;
+    /* One that can not be read shows in what is missing. */
+    if (!record_id(record, &id)) return;
+    if (!place_add(keeper, id, record)) keeper->records.is_failed = true;
+    keeper->asked_ms = rk_host_now(host);
+}
+
+static int place_compare(const void *a, const void *b)
+{
+    const struct rk_keeper_record *left = a, *right = b;
+    return left->id < right->id ? -1 : left->id > right->id;
+}
+
+static enum rk_status restore(struct rk_keeper *keeper, uint64_t index)
+{
+    struct rk_machine *machine = keeper->machine;
+    if (keeper->place_count > 1)
+        qsort(keeper->places, keeper->place_count, sizeof(*keeper->places), place_compare);
+    for (size_t i = 0; i < keeper->place_count; i++) {
+        const struct rk_keeper_record *place = &keeper->places[i];
+        if (i > 0 && place->id == place[-1].id) continue; /* told twice */
+        struct rk_slice record = rk_slice_of(keeper->records.data + place->at, place->size);
+        enum rk_status status = rk_machine_restore(machine, record);
+        char why[RK_MACHINE_WHY_SIZE] = "";
+        if (status == RK_EUNSUPPORTED) rk_machine_explain_record(machine, record, why);
+        if (status == RK_OK) continue;
+        rk_keeper_put_off(keeper, status,
+                          why[0] != '\0' ? why : "a record of the store does not load");
+        return status;
+    }
+    if (keeper->place_count == 0) return RK_OK;
+    enum rk_status status = rk_machine_restore_finish(machine, index);
+    if (status != RK_OK)
+        rk_keeper_put_off(keeper, status,
+                          "records are missing in the store, or of another state");
+    return status;
+}
+
 /* --- the takeover -------------------------------------------------------------------- */
 
 /* What the last leader left in the log is not what the store says. */
-static const char *loss_of(const struct rk_keeper_mark *mark, uint64_t history,
+static const char *loss_of(const struct rk_keeper_mark *mark,
                            const struct rk_host_store_found *found)
 {
-    if (found->is_there && found->history != history)
-        return "it was written by another history of the cluster";
+    if (found->loss != NULL) return found->loss;
     if (mark->term == 0) return NULL;
-    if (!found->is_there) return "it is empty, and was not";
-    if (found->term < mark->term) return "it is older than the last leader's claim";
     if (!rk_slice_is_equal(found->identity,
                            rk_slice_of(mark->identity, mark->identity_size)))
         return "it was restarted, or a replica took its place, since the last leader";
@@ -374,7 +374,7 @@ static enum rk_status take_over(struct rk_keeper *keeper,
     struct rk_machine *machine = keeper->machine;
     struct rk_keeper_mark mark;
     mark_read(keeper, &mark);
-    const char *loss = loss_of(&mark, rk_machine_history(group->machine), found);
+    const char *loss = loss_of(&mark, found);
     keeper->seq = found->seq;
     keeper->id = found->id;
     keeper->index = rk_machine_index(machine);

@@ -14,11 +14,16 @@ struct rk_host;
 enum { RK_HOST_STORE_SHOWN = 100 /* holders, and waiters, in the view of a lock */ };
 
 /* Claims the store for a term, then reads all of it: from the claim on nobody with a lower
- * term may write. For each record rk_host_store_record, then rk_host_store_loaded. */
+ * term may write. For each record rk_host_store_record, then rk_host_store_loaded.
+ *
+ * A claim may be done more than once, and late, and its leader may die: that the store lost
+ * something is told to every claim until a batch is written, never to the first one only.
+ */
 struct rk_host_store_claim {
     uint64_t number;
     uint64_t term;
     uint64_t history; /* of the cluster; a claim of another one is above any term */
+    uint64_t marked;  /* the last term that may have written batches; 0: none has */
 };
 
 struct rk_host_store_change {
@@ -43,11 +48,13 @@ struct rk_host_store_batch {
     uint32_t change_count;
 };
 
-/* What the claim found. */
+/* What the claim found: one state, from the claim to the last record. */
 struct rk_host_store_found {
-    bool is_there;          /* false: an empty store */
-    uint64_t term, history; /* of the claim before */
     uint64_t seq, id, index;
+    /* How it shows that the store lacks what the leader of `marked` claimed or wrote: it is
+     * empty, knows lower terms only, was written by another history. Lent; NULL: it does
+     * not show. */
+    const char *loss;
     /* Which store this is, at most 128 bytes: differs when it may have lost writes (another
      * process, another line of replication). Empty: it can not say. */
     struct rk_slice identity;

@@ -45,7 +45,8 @@ struct rk_lock_store {
     struct rk_host_store_batch batch;
     uint32_t at, next; /* changes of a whole batch in the part that is out */
     struct rk_host_store_found found;
-    uint64_t found_count, scanned;
+    uint64_t found_count;
+    char loss[128];
     char identity[128];
     char text[256];
     struct rk_arena arena; /* of the arguments being made */
@@ -392,20 +393,30 @@ static void scan(struct rk_lock_store *store, struct rk_slice cursor)
 static void claim_send(struct rk_lock_store *store)
 {
     args_begin(store, "claim", store->claim.term, store->claim.history);
+    put_number(store, store->claim.marked);
     ask(store, claim_answered);
 }
 
 static void found_take(struct rk_lock_store *store, const struct redisReply *reply)
 {
-    store->found = (struct rk_host_store_found){.is_there = number_of(reply, 1) != 0,
-                                                .term = number_of(reply, 2),
-                                                .history = number_of(reply, 3),
-                                                .seq = number_of(reply, 4),
-                                                .id = number_of(reply, 5),
-                                                .index = number_of(reply, 6)};
-    store->found_count = number_of(reply, 7);
-    /* Batches were written, and their records are gone. */
-    if (store->found_count == 0 && store->found.seq != 0) store->found.is_there = false;
+    struct rk_slice loss = text_of(reply, 5);
+    store->found = (struct rk_host_store_found){.seq = number_of(reply, 1),
+                                                .id = number_of(reply, 2),
+                                                .index = number_of(reply, 3)};
+    store->found_count = number_of(reply, 4);
+    if (loss.size == 0) return;
+    (void)snprintf(store->loss, sizeof(store->loss), "%.*s", (int)loss.size,
+                   (const char *)loss.data);
+    store->found.loss = store->loss;
+}
+
+/* What was read is one state, and the one that was claimed. */
+static bool is_as_found(const struct rk_lock_store *store, const struct redisReply *reply)
+{
+    return number_of(reply, 1) == store->found.seq &&
+           number_of(reply, 2) == store->found.id &&
+           number_of(reply, 4) == store->found_count &&
+           (text_of(reply, 5).size != 0) == (store->found.loss != NULL);
 }
 
 static void claim_answered(void *context, const struct rk_redis_result *result)
@@ -413,8 +424,7 @@ static void claim_answered(void *context, const struct rk_redis_result *result)
     struct rk_lock_store *store = context;
     if (!is_done(store, result)) return;
     if (store->step == STEP_VERIFY) {
-        if (number_of(result->reply, 4) == store->found.seq &&
-            number_of(result->reply, 5) == store->found.id)
+        if (is_as_found(store, result->reply))
             answer(store, RK_OK, "");
         else
             answer(store, RK_EUNAVAILABLE, "Redis changed while locks were read");

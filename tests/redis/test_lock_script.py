@@ -21,6 +21,8 @@ def run(server):
     server("FLUSHALL")
 
     def call(operation, *args, term=5, history="77", cluster="c1", version=1):
+        if operation == "claim" and not args:
+            args = [0]
         return server("EVAL", SCRIPT, 4, *KEYS, operation, version, cluster, term, history, *args)
 
     return call
@@ -34,17 +36,78 @@ def records(server):
 VIEW = ["V", 4, "a%3Ab", 1, "owner", "alice", 1, "alice", 2, "bob", "carol"]
 
 
+def loss(answer):
+    assert answer[0] == "ok", answer
+    return answer[5]
+
+
 def test_a_claim_tells_what_is_there(run, server):
-    assert run("claim") == ["ok", 0, 0, 0, "0", "0", "0", 0]
+    assert run("claim") == ["ok", "0", "0", "0", 0, ""]
     assert run("write", 0, 0, 1, 111, 9, "P", "1:0", "meta", "P", "11:4", "lock", *VIEW) == ["ok"]
     assert server("LRANGE", "p/{lock}:a%3Ab:waiters", 0, -1) == ["bob", "carol"]
-    assert run("claim", term=6) == ["ok", 1, "5", "77", "1", "111", "9", 2]
+    assert run("claim", 5, term=6) == ["ok", "1", "111", "9", 2, ""]
     assert run("claim", term=5) == ["fenced", "term 6 has it"]
     assert run("write", 1, 111, 2, 222, 10, "P", "1:0", "x")[0] == "fenced"
     assert records(server) == {"1:0": "meta", "11:4": "lock"}
     # Another history is above any term.
-    assert run("claim", term=1, history="88")[:2] == ["ok", 1]
+    assert "another history" in loss(run("claim", 6, term=1, history="88"))
     assert run("write", 1, 111, 2, 222, 10, term=6)[0] == "fenced"
+
+
+def test_a_loss_is_told_until_a_batch_is_written(run, server):
+    run("claim")
+    run("write", 0, 0, 1, 111, 9, "P", "1:0", "meta")
+    assert loss(run("claim", 5)) == loss(run("claim", 5, term=6)) == ""
+    assert loss(run("claim", 5, term=7)) == "", "whoever claims without serving changes nothing"
+    old = server("DUMP", KEYS[0]), server("DUMP", KEYS[1])
+    run("write", 1, 111, 2, 222, 9, "P", "1:0", "meta", term=7)
+    assert loss(run("claim", 7, term=8)) == ""
+    assert loss(run("claim", 8, term=9)) == "", "it died before its first batch"
+
+    server("FLUSHALL")
+    for term in (10, 10, 11, 12):
+        assert "empty" in loss(run("claim", 8, term=term)), term
+    run("write", 0, 0, 1, 444, 9, "P", "1:0", "meta", term=12)
+    assert loss(run("claim", 12, term=13)) == ""
+
+    # A claim of before the first mark is done once more, late.
+    server("FLUSHALL")
+    run("claim", 0, term=13)
+    run("claim", 0, term=13)
+    assert "empty" in loss(run("claim", 13, term=14))
+
+    # An older state.
+    server("DEL", *KEYS[:2])
+    for key in (0, 1):
+        server("EVAL", "redis.call('RESTORE', KEYS[1], 0, ARGV[1])", 1, KEYS[key],
+               old[key].encode("utf-8", "surrogateescape"))
+    for term in (20, 20, 21):
+        assert "older" in loss(run("claim", 13, term=term)), term
+    run("write", 1, 111, 2, 555, 9, "P", "1:0", "meta", term=21)
+    assert loss(run("claim", 21, term=22)) == ""
+
+    # Another history, also after that claimed it.
+    for term in (1, 1, 2):
+        assert loss(run("claim", 0, term=term, history="88")) != "", term
+    run("write", 2, 555, 3, 666, 9, "P", "1:0", "meta", term=2, history="88")
+    assert loss(run("claim", 2, term=3, history="88")) == ""
+
+    # Records alone.
+    server("DEL", KEYS[1])
+    assert "empty" in loss(run("claim", 3, term=4, history="88"))
+
+
+def test_a_write_back_that_is_cut_off_is_a_loss(run, server):
+    run("claim", term=4)
+    run("write", 0, 0, 1, 111, 1, "P", "1:0", "meta", term=4)
+    run("begin", 7, 777, term=4)
+    run("stage", 777, "P", "1:0", "meta", "P", "11:4", "lock", term=4)
+    for term in (5, 5, 6):
+        assert loss(run("claim", 4, term=term)) != "", term
+    run("begin", 8, 888, term=6)
+    run("stage", 888, "P", "1:0", "meta", term=6)
+    assert run("commit", 888, 8, 3, 1, term=6) == ["ok"]
+    assert loss(run("claim", 6, term=7)) == ""
 
 
 def test_batches_are_done_once_and_in_order(run, server):
@@ -80,7 +143,7 @@ def test_views_go_with_their_locks(run, server):
     # A claim of a store without meta leaves nothing of what was there.
     run("write", 2, 222, 3, 333, 1, "P", "11:4", "lock", *VIEW)
     server("DEL", KEYS[0])
-    assert run("claim")[1] == 0
+    assert run("claim", 5)[1:5] == ["0", "0", "0", 0]
     assert server("KEYS", "p/*") == [KEYS[0]]
 
 

@@ -166,6 +166,25 @@ def test_leader_and_data_go_together(cluster, store):
     assert regresses(cluster) == 1
 
 
+def test_claims_that_are_done_late_hide_no_loss(cluster, store):
+    """Redis stalls while the next leader asks for it, so that its claims come in a row."""
+    fence = fence_of(acquire(cluster["n1"], "lost", "alice", lease_ms=600000))
+    leader = cluster.leader()
+    leader.pause()
+    store("FLUSHALL")
+    store.pause()
+    leader.kill()
+    left = others(cluster, leader)
+    said = "the store does not do its work"
+    wait_until(lambda: any(said in node.log_text() for node in left), timeout=30,
+               what="a claim that is given up")
+    began = time.monotonic()
+    store.resume()
+    assert granted_again(left[0], "lost", "bob") > fence
+    assert time.monotonic() - began > HOLD_MS / 1000 - 1, "grants were held back"
+    assert regresses(cluster) == 1
+
+
 def test_a_stale_replica_takes_over(cluster, store):
     with Redis(aof=True, replicaof=f"127.0.0.1 {store.port}") as replica:
         wait_until(lambda: replica.info("master_link_status") == "up", what="replication")

@@ -14,7 +14,7 @@ local function take()
 end
 
 local held = redis.call('HMGET', meta, 'format', 'cluster', 'term', 'history', 'seq', 'batch',
-                        'index', 'restoring')
+                        'index', 'restoring', 'kept')
 local is_there = held[1] ~= false
 local held_term, held_history, seq, batch = held[3], held[4], held[5], held[6]
 
@@ -76,19 +76,34 @@ local function changes(target)
     while at <= #ARGV do change(target) end
 end
 
+-- `kept` is the term up to which nothing is missing here. A claim raises it only where that
+-- holds up to `marked`, the last term that served anyone; otherwise only a batch does, and
+-- its leader left a mark before. So each claim in between tells of the loss, however often
+-- it comes and whoever made the one before.
 local function claim()
+    local marked = tonumber(take())
+    local kept, count, loss = tonumber(held[9] or held_term), redis.call('HLEN', records), ''
     if not is_there then
         views_drop()
         redis.call('DEL', records, staging)
+        redis.call('HSET', meta, 'seq', 0, 'batch', 0, 'index', 0)
+        seq, batch, held[7], kept, count = '0', '0', '0', 0, 0
+    elseif held_history ~= history then
+        kept, loss = -1, 'it was written by another history of the cluster'
+    end
+    if loss ~= '' then -- said
+    elseif kept < 0 then
+        loss = 'what it lost before was not made good'
+    elseif marked > 0 and count == 0 then
+        loss = 'it is empty, and was not'
+    elseif kept < marked then
+        loss = "it is older than the last leader's claim"
+    elseif count > 0 then
+        kept = term
     end
     redis.call('HSET', meta, 'format', format, 'cluster', cluster, 'term', term,
-               'history', history)
-    if is_there then
-        return {'ok', 1, held_term, held_history, seq, batch, held[7],
-                redis.call('HLEN', records)}
-    end
-    redis.call('HSET', meta, 'seq', 0, 'batch', 0, 'index', 0)
-    return {'ok', 0, 0, 0, '0', '0', '0', 0}
+               'history', history, 'kept', kept)
+    return {'ok', seq, batch, held[7], count, loss}
 end
 
 -- The store is this leader's: nil, or what to answer.
@@ -109,7 +124,8 @@ local function write()
         return regress('it is at ' .. seq .. ', not at ' .. after_seq)
     end
     changes(records)
-    redis.call('HSET', meta, 'seq', new_seq, 'batch', new_batch, 'index', index)
+    redis.call('HSET', meta, 'seq', new_seq, 'batch', new_batch, 'index', index,
+               'kept', term)
     return {'ok'}
 end
 
@@ -124,7 +140,7 @@ local function begin()
     end
     redis.call('DEL', staging)
     redis.call('HSET', meta, 'format', format, 'cluster', cluster, 'term', term,
-               'history', history, 'restoring', new_batch)
+               'history', history, 'restoring', new_batch, 'kept', -1)
     if not is_there then redis.call('HSET', meta, 'seq', 0, 'batch', 0, 'index', 0) end
     return {'ok', 'go on'}
 end
@@ -146,7 +162,8 @@ local function commit()
     end
     views_drop()
     redis.call('RENAME', staging, records)
-    redis.call('HSET', meta, 'seq', new_seq, 'batch', new_batch, 'index', index)
+    redis.call('HSET', meta, 'seq', new_seq, 'batch', new_batch, 'index', index,
+               'kept', term)
     redis.call('HDEL', meta, 'restoring')
     return {'ok'}
 end

@@ -55,7 +55,20 @@ static struct fake_asked *ask(struct fake_store *store, struct rk_host **host,
     asked->asker = *host;
     asked->do_ms = now_ms + store->delay_ms / 2;
     asked->answer_ms = now_ms + store->delay_ms;
+    asked->status = RK_EUNKNOWN;
     return asked;
+}
+
+static bool chance(struct fake_store *store, uint32_t percent)
+{
+    return percent != 0 && rk_random_below(&store->random, 100) < percent;
+}
+
+/* It stood in a row at the server while the asker gave it up. */
+static void perhaps_late(struct fake_store *store, struct fake_asked *asked)
+{
+    if (!chance(store, store->late_percent)) return;
+    asked->do_ms = asked->answer_ms + 1 + rk_random_below(&store->random, store->late_ms);
 }
 
 void fake_store_claim(struct fake_store *store, struct rk_host **host, uint64_t now_ms,
@@ -64,6 +77,7 @@ void fake_store_claim(struct fake_store *store, struct rk_host **host, uint64_t 
     struct fake_asked *asked = ask(store, host, now_ms);
     asked->is_claim = true;
     asked->claim = *claim;
+    perhaps_late(store, asked);
 }
 
 /* CHANGE: u8 kind, u64 id, blob record. */
@@ -80,6 +94,8 @@ void fake_store_write(struct fake_store *store, struct rk_host **host, uint64_t 
         if (change->view != NULL) assert_true(change->view->name.size > 0);
     }
     asked->batch.changes = NULL;
+    /* A whole state comes in steps: one that is late finds that they began anew. */
+    if (!batch->is_whole) perhaps_late(store, asked);
     if (store->on_batch != NULL) store->on_batch(store->context, batch);
 }
 
@@ -141,6 +157,7 @@ static enum rk_status batch_do(struct fake_store *store, struct fake_asked *aske
     }
     state->is_there = true;
     state->term = batch->term;
+    state->kept = (int64_t)batch->term;
     state->history = batch->history;
     state->seq = batch->seq;
     state->id = batch->id;
@@ -149,31 +166,65 @@ static enum rk_status batch_do(struct fake_store *store, struct fake_asked *aske
     return RK_OK;
 }
 
-static enum rk_status claim_do(struct fake_store *store, struct fake_asked *asked)
+static enum rk_status claim_do(struct fake_store *store,
+                               const struct rk_host_store_claim *claim,
+                               struct rk_host_store_found *out)
 {
     struct fake_state *state = &store->state;
-    if (state->is_there && state->history == asked->claim.history &&
-        state->term > asked->claim.term)
+    if (state->is_there && state->history == claim->history && state->term > claim->term)
         return RK_EFENCE;
-    store->claims++;
-    asked->found = (struct rk_host_store_found){.is_there = state->is_there,
-                                                .term = state->term,
-                                                .history = state->history,
-                                                .seq = state->seq,
-                                                .id = state->id,
-                                                .index = state->index};
+    if (!state->is_there) {
+        state->seq = state->id = state->index = 0;
+        state->kept = 0;
+    } else if (state->history != claim->history) {
+        state->kept = -1;
+    }
+    *out = (struct rk_host_store_found){
+        .seq = state->seq, .id = state->id, .index = state->index};
+    if (state->kept < (int64_t)claim->marked)
+        out->loss = "it is older";
+    else if (claim->marked > 0 && state->count == 0)
+        out->loss = "it is empty";
+    else if (state->count > 0)
+        state->kept = (int64_t)claim->term;
     state->is_there = true;
-    state->term = asked->claim.term;
-    state->history = asked->claim.history;
-    /* In any order. */
-    for (uint32_t i = state->count; i > 0; i--)
-        rk_buf_blob(&asked->records, rk_buf_slice(&state->records[i - 1].bytes));
+    state->term = claim->term;
+    state->history = claim->history;
     return RK_OK;
 }
 
-static bool chance(struct fake_store *store, uint32_t percent)
+/* In any order, and not at once. */
+static void records_read(struct fake_store *store, struct fake_asked *asked, uint32_t left)
 {
-    return percent != 0 && rk_random_below(&store->random, 100) < percent;
+    uint32_t count = store->state.count;
+    if (asked->records_left > count) asked->records_left = count;
+    for (; asked->records_left > left; asked->records_left--)
+        rk_buf_blob(&asked->records,
+                    rk_buf_slice(&store->state.records[asked->records_left - 1].bytes));
+}
+
+static enum rk_status claim_begin(struct fake_store *store, struct fake_asked *asked)
+{
+    enum rk_status status = claim_do(store, &asked->claim, &asked->found);
+    if (status != RK_OK) return status;
+    store->claims++;
+    asked->records_left = store->state.count;
+    records_read(store, asked, store->state.count / 2);
+    return RK_OK;
+}
+
+/* The rest of the records; then the same claim again tells whether all are of one state. */
+static enum rk_status claim_end(struct fake_store *store, struct fake_asked *asked)
+{
+    struct rk_host_store_found found = {0};
+    if (store->is_away) return RK_EUNAVAILABLE;
+    records_read(store, asked, 0);
+    memcpy(asked->identity, store->identity, sizeof(asked->identity));
+    enum rk_status status = claim_do(store, &asked->claim, &found);
+    if (status != RK_OK) return status;
+    bool is_same = found.seq == asked->found.seq && found.id == asked->found.id &&
+                   (found.loss != NULL) == (asked->found.loss != NULL);
+    return is_same ? RK_OK : RK_EUNAVAILABLE;
 }
 
 static void carry_out(struct fake_store *store, struct fake_asked *asked)
@@ -182,12 +233,13 @@ static void carry_out(struct fake_store *store, struct fake_asked *asked)
     memcpy(asked->identity, store->identity, sizeof(asked->identity));
     asked->status = RK_EUNAVAILABLE;
     if (store->is_away || chance(store, store->refuse_percent)) return;
-    asked->status = asked->is_claim ? claim_do(store, asked) : batch_do(store, asked);
+    asked->status = asked->is_claim ? claim_begin(store, asked) : batch_do(store, asked);
     if (chance(store, store->lose_percent)) asked->status = RK_EUNKNOWN;
 }
 
-static void answer(struct fake_asked *asked)
+static void answer(struct fake_store *store, struct fake_asked *asked)
 {
+    if (asked->is_claim && asked->status == RK_OK) asked->status = claim_end(store, asked);
     struct rk_host_store_answer answer = {.status = asked->status, .text = ""};
     struct rk_slice identity = rk_slice_of_string(asked->identity);
     if (*asked->host == NULL || *asked->host != asked->asker) return;
@@ -212,15 +264,17 @@ void fake_store_run(struct fake_store *store, uint64_t now_ms)
         if (!store->asked[i].is_done && store->asked[i].do_ms <= now_ms)
             carry_out(store, &store->asked[i]);
     for (uint32_t i = 0; i < store->asked_count;) {
-        if (store->asked[i].answer_ms > now_ms) {
+        struct fake_asked *asked = &store->asked[i];
+        if (!asked->is_answered && asked->answer_ms <= now_ms) {
+            asked->is_answered = true;
+            answer(store, asked);
+        }
+        if (!asked->is_answered || !asked->is_done) {
             i++;
             continue;
         }
-        struct fake_asked asked = store->asked[i];
-        memmove(&store->asked[i], &store->asked[i + 1],
-                (--store->asked_count - i) * sizeof(asked));
-        answer(&asked);
-        asked_fini(&asked);
+        asked_fini(asked);
+        memmove(asked, asked + 1, (--store->asked_count - i) * sizeof(*asked));
     }
 }
 
@@ -262,6 +316,6 @@ void fake_store_go_back(struct fake_store *store, struct fake_state state,
 void fake_store_mend(struct fake_store *store)
 {
     store->delay_ms = 2;
-    store->refuse_percent = store->lose_percent = 0;
+    store->refuse_percent = store->lose_percent = store->late_percent = 0;
     store->is_away = false;
 }

@@ -17,6 +17,7 @@ struct fake_record {
 struct fake_state {
     bool is_there;
     uint64_t term, history, seq, id, index;
+    int64_t kept; /* the term up to which nothing is missing; -1: not even what there was */
     struct fake_record *records; /* FAKE_RECORDS_MAX */
     uint32_t count;
 };
@@ -25,7 +26,7 @@ struct fake_state {
 struct fake_asked {
     struct rk_host **host; /* of the node; another one when it was started again */
     struct rk_host *asker;
-    bool is_claim, is_done;
+    bool is_claim, is_done, is_answered;
     uint64_t do_ms, answer_ms;
     struct rk_host_store_claim claim;
     struct rk_host_store_batch batch;
@@ -33,6 +34,7 @@ struct fake_asked {
     enum rk_status status;
     struct rk_host_store_found found;
     struct rk_buf records; /* blobs: what a claim read */
+    uint32_t records_left; /* to be read when it is answered */
     char identity[32];     /* of the server that did it */
 };
 
@@ -46,6 +48,8 @@ struct fake_store {
     bool is_away;            /* nothing is done */
     uint32_t refuse_percent; /* not done, and said so */
     uint32_t lose_percent;   /* done, and said to have failed */
+    uint32_t late_percent;   /* said to have failed, and done up to late_ms after that */
+    uint64_t late_ms;
     uint64_t batches, fenced, regressed, repeated, claims, wholes;
     void (*on_batch)(void *context, const struct rk_host_store_batch *batch);
     void *context;

@@ -299,6 +299,79 @@ static void test_a_loss_without_a_witness(void **state)
     }
 }
 
+/* Runs until a claim is done and its answer is on the way; whose it is. */
+static uint32_t claimer(void)
+{
+    for (int i = 0; i < 5000; i++) {
+        cluster_step(cluster);
+        for (uint32_t k = 0; k < store->asked_count; k++) {
+            const struct fake_asked *asked = &store->asked[k];
+            if (!asked->is_claim || !asked->is_done || asked->is_answered) continue;
+            for (uint32_t node = 0; node < 3; node++)
+                if (cluster->nodes[node].host == asked->asker) return node;
+        }
+    }
+    fail_msg("nobody claims the store");
+    return 0;
+}
+
+/* The store is empty, its leader gone, and what its successors first ask of it ... */
+enum trouble {
+    HAS_NO_ANSWER,
+    IS_DONE_LATE,
+    SEES_IT_HAPPEN,
+    DIES_WITH_THE_LEADER,
+    TROUBLES
+};
+
+static void lose_all(enum trouble trouble)
+{
+    uint32_t dead = leader(), next = dead;
+    cluster_kill(cluster, dead, RK_MEMFS_CRASH_LOSE_ALL);
+    cluster_start(cluster, dead);
+    if (trouble != SEES_IT_HAPPEN) fake_store_empty(store, false);
+    uint64_t claims = store->claims;
+    store->lose_percent = trouble == HAS_NO_ANSWER ? 100 : 0;
+    store->late_percent = trouble == IS_DONE_LATE ? 100 : 0;
+    store->late_ms = 300;
+    if (trouble == HAS_NO_ANSWER || trouble == IS_DONE_LATE) {
+        while (store->claims < claims + 3)
+            cluster_step(cluster);
+    } else {
+        store->delay_ms = 400;
+        next = claimer();
+        if (trouble == SEES_IT_HAPPEN) fake_store_empty(store, false);
+    }
+    if (trouble == DIES_WITH_THE_LEADER) {
+        cluster_kill(cluster, next, RK_MEMFS_CRASH_LOSE_ALL);
+        cluster_start(cluster, next);
+    }
+    fake_store_mend(store);
+    cluster_run(cluster, 200);
+    cluster_settle(cluster, 5000);
+}
+
+static void test_a_loss_is_told_to_every_claim(void **state)
+{
+    (void)state;
+    for (int trouble = 0; trouble < TROUBLES; trouble++) {
+        uint64_t fence = granted(leader(), TAKE("r", "x"));
+        lose_all((enum trouble)trouble);
+        uint32_t at = leader();
+        assert_int_equal(metrics_of(at)->store_regresses, 1);
+        assert_int_equal(
+            cluster_ask(cluster, at, RK_OP_LOCK_ACQUIRE, TAKE("r", "y"))->status,
+            RK_EUNAVAILABLE);
+        cluster_run(cluster, HOLD_MS);
+        uint64_t next = granted(at, TAKE("r", "y"));
+        assert_true(next > fence);
+        assert_true(cluster_ask(cluster, at, RK_OP_LOCK_RELEASE, TAKE("r", "y"))->released);
+        /* Once it is made good nobody is told of it. */
+        kill_leader();
+        assert_int_equal(metrics_of(leader())->store_regresses, 0);
+    }
+}
+
 /* Several losses within the second by which births count fences. */
 static void test_fences_rise_within_a_second(void **state)
 {
@@ -426,6 +499,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_an_emptied_store_is_filled_again, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_loss_without_a_witness, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_loss_is_told_to_every_claim, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_fences_rise_within_a_second, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_deposed_leader_writes_nothing, setup,
                                         teardown),
