@@ -152,8 +152,8 @@ void rk_keeper_fenced(struct rk_keeper *keeper, const char *text)
 
 /* --- the mark in the log ------------------------------------------------------------- */
 
-/* MARK: varint term, fence, doubted, blob identity; the value of a cache entry of group 0.
- */
+/* MARK: varint term, fence, doubted, blob identity, varint is_holding (absent: 0); the
+ * value of a cache entry of group 0. What follows is not looked at. */
 static void mark_read(struct rk_keeper *keeper, struct rk_keeper_mark *out)
 {
     struct rk_host *host = keeper->host;
@@ -174,10 +174,12 @@ static void mark_read(struct rk_keeper *keeper, struct rk_keeper_mark *out)
     uint64_t fence = rk_read_varint(&in);
     uint64_t doubted = rk_read_varint(&in);
     struct rk_slice identity = rk_read_blob(&in);
+    uint64_t is_holding = rk_reader_left(&in) > 0 ? rk_read_varint(&in) : 0;
     if (in.is_failed || identity.size > sizeof(out->identity)) return;
     out->term = term;
     out->fence = fence;
     out->doubted = doubted;
+    out->is_holding = is_holding != 0;
     out->identity_size = (uint8_t)identity.size;
     if (identity.size > 0) memcpy(out->identity, identity.data, identity.size);
 }
@@ -185,7 +187,7 @@ static void mark_read(struct rk_keeper *keeper, struct rk_keeper_mark *out)
 static bool mark_is_equal(const struct rk_keeper_mark *a, const struct rk_keeper_mark *b)
 {
     return a->term == b->term && a->fence == b->fence && a->doubted == b->doubted &&
-           a->identity_size == b->identity_size &&
+           a->is_holding == b->is_holding && a->identity_size == b->identity_size &&
            memcmp(a->identity, b->identity, a->identity_size) == 0;
 }
 
@@ -199,6 +201,7 @@ static void mark_propose(struct rk_keeper *keeper)
     rk_buf_varint(&value, keeper->mark.fence);
     rk_buf_varint(&value, keeper->mark.doubted);
     rk_buf_blob(&value, rk_slice_of(keeper->mark.identity, keeper->mark.identity_size));
+    rk_buf_varint(&value, keeper->mark.is_holding);
     rk_request_init(&request, RK_OP_CACHE_PUT);
     request.key = rk_slice_of_string(MARK_KEY);
     request.value.bytes = rk_buf_slice(&value);
@@ -227,8 +230,10 @@ bool rk_keeper_is_marked(struct rk_keeper *keeper)
 
 void rk_keeper_mark_take(struct rk_keeper *keeper, struct rk_slice identity)
 {
-    struct rk_keeper_mark mark = {
-        .term = keeper->term, .fence = keeper->lead_fence, .doubted = keeper->doubted};
+    struct rk_keeper_mark mark = {.term = keeper->term,
+                                  .fence = keeper->lead_fence,
+                                  .doubted = keeper->doubted,
+                                  .is_holding = keeper->hold_ms != 0};
     if (identity.size > sizeof(mark.identity)) identity.size = sizeof(mark.identity);
     mark.identity_size = (uint8_t)identity.size;
     if (identity.size > 0) memcpy(mark.identity, identity.data, identity.size);
@@ -329,6 +334,13 @@ static enum rk_status restore(struct rk_keeper *keeper, uint64_t index)
     return status;
 }
 
+/* What it says of the hold is new. */
+static void mark_again(struct rk_keeper *keeper)
+{
+    const struct rk_keeper_mark was = keeper->mark;
+    rk_keeper_mark_take(keeper, rk_slice_of(was.identity, was.identity_size));
+}
+
 /* --- the takeover -------------------------------------------------------------------- */
 
 /* What the last leader left in the log is not what the store says. */
@@ -343,15 +355,31 @@ static const char *loss_of(const struct rk_keeper_mark *mark,
     return NULL;
 }
 
-void rk_keeper_hold(struct rk_keeper *keeper)
+static void hold_begin(struct rk_keeper *keeper)
 {
     struct rk_host *host = keeper->host;
-    host->metrics.store_regresses++;
     if (keeper->hold_span_ms == 0) return;
     keeper->hold_ms = rk_host_now(host) + keeper->hold_span_ms;
     rk_machine_hold_grants(keeper->machine, true);
     rk_host_log(host, RK_LOG_ERROR, "locks: no grants for %" PRIu64 " ms",
                 keeper->hold_span_ms);
+}
+
+void rk_keeper_hold(struct rk_keeper *keeper)
+{
+    keeper->host->metrics.store_regresses++;
+    hold_begin(keeper);
+    if (keeper->state == RK_KEEPER_SERVING) mark_again(keeper);
+}
+
+void rk_keeper_hold_end(struct rk_keeper *keeper)
+{
+    if (keeper->hold_ms == 0 || rk_host_now(keeper->host) < keeper->hold_ms) return;
+    rk_machine_hold_grants(keeper->machine, false);
+    if (rk_keeper_birth(keeper, rk_machine_history(keeper->machine), 0) != RK_OK) return;
+    keeper->hold_ms = 0;
+    mark_again(keeper);
+    rk_host_log(keeper->host, RK_LOG_INFO, "locks: grants are made again");
 }
 
 /* Above all that an earlier leader gave, whatever the store lost of it: those began at the
@@ -393,6 +421,10 @@ static enum rk_status take_over(struct rk_keeper *keeper,
     if (loss != NULL) {
         rk_host_log(host, RK_LOG_ERROR, "locks: the store may have lost grants: %s", loss);
         rk_keeper_hold(keeper);
+    } else if (mark.is_holding) {
+        /* In full: clocks of two leaders can not be compared. */
+        rk_host_log(host, RK_LOG_INFO, "locks: the last leader held grants back");
+        hold_begin(keeper);
     }
     /* Numbers of sessions that were lost must not name new ones. */
     if (loss != NULL || history == 0) history = rk_keeper_number(keeper);

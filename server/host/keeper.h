@@ -32,6 +32,7 @@ struct rk_keeper_mark {
     uint64_t term;
     uint64_t fence;   /* the last one given before that term's first */
     uint64_t doubted; /* up to it grants were given before the store last lost some */
+    bool is_holding;  /* that was not long ago: grants were held back, and still are */
     uint8_t identity_size;
     uint8_t identity[RK_KEEPER_IDENTITY_MAX];
 };
@@ -96,8 +97,10 @@ bool rk_keeper_start(struct rk_keeper *keeper);
 /* One that no other leader and no other life of this node gives, below 2^53, not 0. */
 uint64_t rk_keeper_number(struct rk_keeper *keeper);
 uint64_t rk_keeper_time(const struct rk_keeper *keeper);
-/* The store may have lost grants: none are made for a while, fences go up. */
+/* The store may have lost grants: none are made for a while, fences go up. The log is to
+ * know it before the store is written to: then its end is seen by no later leader. */
 void rk_keeper_hold(struct rk_keeper *keeper);
+void rk_keeper_hold_end(struct rk_keeper *keeper); /* when it is time */
 void rk_keeper_mark_take(struct rk_keeper *keeper, struct rk_slice identity);
 bool rk_keeper_is_marked(struct rk_keeper *keeper); /* false: it is on its way */
 /* The store did what was asked; did not: it is asked again after a pause; refused since

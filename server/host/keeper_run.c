@@ -180,15 +180,6 @@ static void version_follow(struct rk_keeper *keeper)
     (void)own_apply(keeper, &request);
 }
 
-static void hold_end(struct rk_keeper *keeper)
-{
-    if (keeper->hold_ms == 0 || rk_host_now(keeper->host) < keeper->hold_ms) return;
-    rk_machine_hold_grants(keeper->machine, false);
-    if (rk_keeper_birth(keeper, rk_machine_history(keeper->machine), 0) != RK_OK) return;
-    keeper->hold_ms = 0;
-    rk_host_log(keeper->host, RK_LOG_INFO, "locks: grants are made again");
-}
-
 static void due_apply(struct rk_keeper *keeper)
 {
     struct rk_buf request;
@@ -418,16 +409,18 @@ void rk_keeper_run(struct rk_keeper *keeper)
     if (!rk_group_has_contact(group)) return;
     if (keeper->has_batch) batch_go_on(keeper);
     if (keeper->has_batch || keeper->state != RK_KEEPER_SERVING) return;
-    (void)rk_keeper_is_marked(keeper);
+    bool is_marked = rk_keeper_is_marked(keeper);
     if (is_idle(keeper) && !keeper->is_whole_due) {
         reads_answer(keeper);
-        hold_end(keeper);
+        rk_keeper_hold_end(keeper);
         version_follow(keeper);
         due_apply(keeper);
         calls_apply(keeper);
     }
     if (host->is_dead) return;
     if (keeper->is_whole_due) {
+        /* Once it is back nothing in the store tells a successor of the hold. */
+        if (!is_marked) return;
         if (rk_machine_changes_all(keeper->machine) != RK_OK) return;
         batch_make(keeper, true);
         if (keeper->has_batch) keeper->is_whole_due = false;

@@ -154,16 +154,41 @@ def test_a_living_leader_writes_back(cluster, store, how):
     assert holds(others(cluster, leader)[0], "kept", "alice")
 
 
+def lose_leader_and_data(cluster, store):
+    """The leader neither notices nor has a successor before all is gone; returns it, dead."""
+    leader = cluster.leader()
+    leader.pause()
+    store("FLUSHALL")
+    leader.kill()
+    return leader
+
+
 def test_leader_and_data_go_together(cluster, store):
     fence = fence_of(acquire(cluster["n1"], "lost", "alice", lease_ms=600000))
-    leader = cluster.leader()
-    leader.kill()
-    store("FLUSHALL")
+    leader = lose_leader_and_data(cluster, store)
     other = others(cluster, leader)[0]
     began = time.monotonic()
     assert granted_again(other, "lost", "bob") > fence
     assert time.monotonic() - began > HOLD_MS / 1000 - 1, "grants were held back"
     assert regresses(cluster) == 1
+
+
+def test_a_hold_outlives_its_leader(cluster, store):
+    """The next leader finds a store that lacks nothing any more, and holds grants back all the same."""
+    fence = fence_of(acquire(cluster["n1"], "lost", "alice", lease_ms=600000))
+    first = lose_leader_and_data(cluster, store)
+    second = wait_until(lambda: next((node for node in others(cluster, first)
+                                      if node.metric("rukun_store_keeping")), None), what="a leader")
+    assert second.metric("rukun_store_holding") == 1
+    wait_until(lambda: store("EXISTS", "rukun:{lock}:records") == 1, what="it wrote")
+    first.start()
+    wait_until(first.is_ready, what="the first one is back")
+    assert second.metric("rukun_store_holding") == 1, "it took too long to be of use"
+    second.kill()
+    began = time.monotonic()
+    assert granted_again(first, "lost", "bob") > fence
+    assert time.monotonic() - began > HOLD_MS / 1000, "grants were held back"
+    assert regresses(cluster) == 0, "the last leader saw no loss"
 
 
 def test_claims_that_are_done_late_hide_no_loss(cluster, store):

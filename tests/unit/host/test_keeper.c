@@ -299,6 +299,61 @@ static void test_a_loss_without_a_witness(void **state)
     }
 }
 
+/* A hold is in the log: leaders that die within it take nothing of it along. */
+static void test_a_hold_outlives_its_leaders(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        bool has_witness = round == 1;
+        uint64_t fence = granted(leader(), TAKE("r", "x"));
+        uint32_t dead = leader();
+        if (!has_witness) cluster_kill(cluster, dead, RK_MEMFS_CRASH_LOSE_ALL);
+        fake_store_empty(store, false);
+        if (!has_witness) cluster_settle(cluster, 5000);
+        if (!has_witness) cluster_start(cluster, dead);
+        cluster_run(cluster, 1500);
+        assert_int_equal(metrics_of(leader())->store_regresses, 1);
+        for (int times = 0; times < 2; times++) {
+            assert_true(status_of(leader()).is_holding);
+            cluster_run(cluster, HOLD_MS / 4);
+            kill_leader();
+        }
+        uint32_t at = leader();
+        assert_int_equal(metrics_of(at)->store_regresses, 0);
+        assert_in_range(status_of(at).hold_ms, HOLD_MS / 2, HOLD_MS);
+        const struct rk_reply *reply =
+            cluster_ask(cluster, at, RK_OP_LOCK_ACQUIRE, TAKE("s", "y"));
+        assert_int_equal(reply->status, RK_EUNAVAILABLE);
+        cluster_run(cluster, HOLD_MS);
+        assert_true(granted(at, TAKE("s", "y")) > fence);
+        assert_true(cluster_ask(cluster, at, RK_OP_LOCK_RELEASE, TAKE("s", "y"))->released);
+        /* Nor does the next one hold what has ended. */
+        kill_leader();
+        assert_false(status_of(leader()).is_holding);
+    }
+}
+
+/* A store that is filled again looks as if it never lost anything. */
+static void test_a_write_back_waits_for_the_log(void **state)
+{
+    (void)state;
+    uint32_t at = leader();
+    (void)granted(at, TAKE("r", "x"));
+    cluster->disk_ms = 700;
+    fake_store_empty(store, false);
+    while (metrics_of(at)->store_regresses == 0)
+        cluster_step(cluster);
+    cluster_run(cluster, 100);
+    assert_int_equal(store->wholes, 0);
+    cluster->disk_ms = 1;
+    kill_leader();
+    at = leader();
+    assert_true(status_of(at).is_holding);
+    cluster_run(cluster, 1500);
+    assert_int_equal(cluster_ask(cluster, at, RK_OP_LOCK_ACQUIRE, TAKE("r", "y"))->status,
+                     RK_EUNAVAILABLE);
+}
+
 /* Runs until a claim is done and its answer is on the way; whose it is. */
 static uint32_t claimer(void)
 {
@@ -499,6 +554,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_an_emptied_store_is_filled_again, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_loss_without_a_witness, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_hold_outlives_its_leaders, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_write_back_waits_for_the_log, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_a_loss_is_told_to_every_claim, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_fences_rise_within_a_second, setup, teardown),
