@@ -9,7 +9,17 @@
 
 #include <cmocka.h>
 
-enum { RESOURCES = 4, CLIENTS = 24, EVENTS = 4000 };
+enum {
+    RESOURCES = 4,
+    CLIENTS = 24,
+    EVENTS = 4000,
+    LEASE_MS = 600000, /* outlasts the run */
+    /* With a store that loses grants they must end within the run, and are held back for
+     * as long as the longest lease, not a millisecond more. */
+    STORE_EVENTS = 24000,
+    STORE_LEASE_MS = 2000,
+    STORE_HOLD_MS = 2000,
+};
 
 struct client {
     uint64_t call; /* 0: idle */
@@ -17,9 +27,10 @@ struct client {
     uint32_t life; /* of the node, when the call was made */
     uint32_t kind;
     uint32_t resource;
-    uint64_t fence; /* held; 0: none */
+    uint64_t fence;      /* held; 0: none */
+    uint64_t until_ms;   /* for so long at least, as the client counts */
+    uint64_t release_ms; /* when it means to give it back */
     uint64_t began_ms;
-    uint64_t losses;  /* of the store, when the call was made */
     uint64_t version; /* of the cache entry last put or read */
 };
 
@@ -34,37 +45,55 @@ struct soak {
     uint32_t published, consumed;
     uint32_t answered;
     struct fake_state saved; /* of the store, to go back to; records NULL: none */
-    uint64_t losses;         /* times that the store lost what it had */
+    uint64_t kill_ms;        /* the leader dies then; 0: no plan */
+    bool is_loss_due;        /* once a claim is done, before it is answered */
+    uint32_t lease_ms;
+    uint32_t grants;
 };
 
-enum kind { ACQUIRE, RELEASE, PUBLISH, CONSUME, PUT, GET, KINDS };
+enum kind { ACQUIRE, RELEASE, PUBLISH, CONSUME, PUT, GET, KINDS, RENEW = KINDS };
 
 static uint64_t below(struct soak *soak, uint64_t bound)
 {
     return rk_random_below(&soak->random, bound);
 }
 
+/* False: it holds a lock, and has no call to make. */
+static bool choose(struct soak *soak, struct client *client)
+{
+    if (client->fence == 0) {
+        client->kind = (uint32_t)below(soak, KINDS);
+        if (client->kind == RELEASE) client->kind = ACQUIRE;
+        client->resource = (uint32_t)below(soak, RESOURCES);
+        return true;
+    }
+    client->kind = RELEASE;
+    if (soak->cluster->now_ms >= client->release_ms) return true;
+    client->kind = RENEW;
+    return below(soak, 20) == 0;
+}
+
 static void start(struct soak *soak, uint32_t at)
 {
     struct client *client = &soak->clients[at];
     char text[160];
-    static const enum rk_op ops[KINDS] = {RK_OP_LOCK_ACQUIRE,  RK_OP_LOCK_RELEASE,
-                                          RK_OP_QUEUE_PUBLISH, RK_OP_QUEUE_CONSUME,
-                                          RK_OP_CACHE_PUT,     RK_OP_CACHE_GET};
+    static const enum rk_op ops[] = {
+        RK_OP_LOCK_ACQUIRE, RK_OP_LOCK_RELEASE, RK_OP_QUEUE_PUBLISH, RK_OP_QUEUE_CONSUME,
+        RK_OP_CACHE_PUT,    RK_OP_CACHE_GET,    RK_OP_LOCK_RENEW};
+    uint32_t wait_max_ms = soak->lease_ms < 3000 ? soak->lease_ms : 3000;
     client->node = (uint32_t)below(soak, 3);
-    if (soak->cluster->nodes[client->node].host == NULL) return;
-    client->kind = client->fence != 0 ? RELEASE : (uint32_t)below(soak, KINDS);
-    if (client->kind == RELEASE && client->fence == 0) client->kind = ACQUIRE;
-    if (client->kind != RELEASE) client->resource = (uint32_t)below(soak, RESOURCES);
+    if (soak->cluster->nodes[client->node].host == NULL || !choose(soak, client)) return;
     switch (client->kind) {
     case ACQUIRE:
-        snprintf(
-            text, sizeof(text),
-            "{\"resource\":\"r%u\",\"owner\":\"c%u\",\"wait_ms\":%u,\"lease_ms\":600000}",
-            client->resource, at, below(soak, 2) ? 0 : (unsigned)below(soak, 3000));
+        snprintf(text, sizeof(text),
+                 "{\"resource\":\"r%u\",\"owner\":\"c%u\",\"wait_ms\":%u,\"lease_ms\":%u}",
+                 client->resource, at,
+                 below(soak, 2) ? 0 : (unsigned)below(soak, wait_max_ms), soak->lease_ms);
         break;
+    case RENEW:
     case RELEASE:
-        soak->holders[client->resource] = -1; /* given up now, whatever becomes of it */
+        /* Given up now, whatever becomes of it. */
+        if (client->kind == RELEASE) soak->holders[client->resource] = -1;
         snprintf(text, sizeof(text),
                  "{\"resource\":\"r%u\",\"owner\":\"c%u\",\"fence\":%llu}",
                  client->resource, at, (unsigned long long)client->fence);
@@ -84,23 +113,43 @@ static void start(struct soak *soak, uint32_t at)
     }
     client->version = soak->versions[client->resource];
     client->began_ms = soak->cluster->now_ms;
-    client->losses = soak->losses;
     client->life = soak->lives[client->node];
     client->call = cluster_call(soak->cluster, client->node, ops[client->kind], text);
 }
 
+/* A client counts the lease from when it asked, and so never believes longer than the
+ * cluster that it holds the lock. */
 static void granted(struct soak *soak, uint32_t at, const struct rk_reply *reply)
 {
     struct client *client = &soak->clients[at];
     int holder = soak->holders[client->resource];
-    /* Leases outlast the run: nobody else may hold it, and fences rise. Grants that a store
-     * may have lost stand no longer; fences rise over them all the same. */
-    if (holder >= 0 && soak->clients[holder].losses == soak->losses)
-        assert_int_equal(holder, -1);
+    uint64_t now = soak->cluster->now_ms;
+    client->until_ms = client->began_ms + soak->lease_ms;
+    if (client->until_ms <= now) return; /* it may be another's by now */
+    /* Nobody else holds it, whatever the store lost, and fences rise. */
+    if (holder >= 0 && soak->clients[holder].until_ms > now) assert_int_equal(holder, -1);
     assert_true(reply->fence > soak->fences[client->resource]);
     soak->fences[client->resource] = reply->fence;
     soak->holders[client->resource] = (int)at;
+    soak->grants++;
     client->fence = reply->fence;
+    client->release_ms = now + (soak->lease_ms == LEASE_MS ? 0 : below(soak, 4000));
+}
+
+static void drop(struct soak *soak, struct client *client)
+{
+    int *holder = &soak->holders[client->resource];
+    if (*holder >= 0 && client == &soak->clients[*holder]) *holder = -1;
+    client->fence = 0;
+}
+
+/* Not the owner: what it held was lost, or its lease ended. */
+static void renewed(struct soak *soak, struct client *client, const struct rk_reply *reply)
+{
+    if (reply->status == RK_OK)
+        client->until_ms = client->began_ms + soak->lease_ms;
+    else if (reply->status == RK_ENOTOWNER)
+        drop(soak, client);
 }
 
 static void take(struct soak *soak, uint32_t at)
@@ -113,6 +162,7 @@ static void take(struct soak *soak, uint32_t at)
     case ACQUIRE:
         if (reply->status == RK_OK) granted(soak, at, reply);
         break;
+    case RENEW: renewed(soak, client, reply); break;
     case RELEASE:
         /* Unknown: tried again. Not owner: the first try was done. */
         if (reply->status != RK_OK && reply->status != RK_ENOTOWNER) break;
@@ -154,25 +204,72 @@ static void clients_run(struct soak *soak)
             take(soak, at);
 }
 
+static void kill_leader(struct soak *soak)
+{
+    int leader = cluster_leader(soak->cluster, 0);
+    if (leader < 0 || soak->cluster->nodes[leader].host == NULL) return;
+    cluster_kill(soak->cluster, (uint32_t)leader, (enum rk_memfs_crash_mode)below(soak, 3));
+    soak->lives[leader]++;
+    for (uint32_t i = 0; i < 3; i++)
+        if (soak->cluster->nodes[i].host == NULL) cluster_start(soak->cluster, i);
+}
+
+/* What the store has is lost at a moment at which no leader sees it, or while the next one
+ * reads it, and those that come next are in trouble, too. */
+static void disaster(struct soak *soak)
+{
+    struct fake_store *store = soak->cluster->store;
+    fake_store_mend(store);
+    kill_leader(soak);
+    if (soak->saved.records != NULL && below(soak, 2) == 0) {
+        fake_store_go_back(store, soak->saved, true);
+        soak->saved.records = NULL;
+    } else {
+        soak->is_loss_due = below(soak, 2) == 0;
+        if (!soak->is_loss_due) fake_store_empty(store, below(soak, 2) == 0);
+    }
+    store->delay_ms = 2 + below(soak, 200);
+    store->lose_percent = below(soak, 2) == 0 ? 60 : 0;
+    store->late_percent = below(soak, 2) == 0 ? 60 : 0;
+    store->late_ms = 1 + below(soak, 1500);
+    soak->kill_ms = soak->cluster->now_ms + below(soak, 1500);
+}
+
+static void plans_run(struct soak *soak)
+{
+    struct fake_store *store = soak->cluster->store;
+    for (uint32_t i = 0; i < store->asked_count && soak->is_loss_due; i++) {
+        const struct fake_asked *asked = &store->asked[i];
+        if (!asked->is_claim || !asked->is_done || asked->is_answered) continue;
+        soak->is_loss_due = false;
+        fake_store_empty(store, false);
+    }
+    if (soak->kill_ms == 0 || soak->kill_ms > soak->cluster->now_ms) return;
+    soak->kill_ms = 0;
+    kill_leader(soak);
+}
+
 /* What a store can do to those who count on it. */
 static void store_fault(struct soak *soak)
 {
+    if (below(soak, 8) == 0) {
+        disaster(soak);
+        return;
+    }
     struct fake_store *store = soak->cluster->store;
     store->delay_ms = below(soak, 4) == 0 ? below(soak, 400) : below(soak, 6);
     store->refuse_percent = below(soak, 3) == 0 ? 30 : 0;
     store->lose_percent = below(soak, 3) == 0 ? 30 : 0;
     store->is_away = below(soak, 6) == 0;
-    switch (below(soak, 12)) {
-    case 0:
-        fake_store_empty(store, below(soak, 2) == 0);
-        soak->losses++;
-        break;
+    store->late_percent = below(soak, 3) == 0 ? 20 : 0;
+    store->late_ms = 1 + below(soak, 1500);
+    switch (below(soak, 24)) {
+    case 0: fake_store_empty(store, below(soak, 2) == 0); break;
     case 1:
         if (soak->saved.records == NULL) break;
         /* No server goes back to an older state but at a start or a failover. */
         fake_store_go_back(store, soak->saved, true);
         soak->saved.records = NULL;
-        soak->losses++;
         break;
     case 2:
     case 3:
@@ -224,21 +321,27 @@ static void soak_run(uint64_t seed)
 {
     struct soak soak = {.holders = {-1, -1, -1, -1}};
     rk_random_init(&soak.random, seed);
-    soak.cluster = cluster_new((struct cluster_options){
-        .nodes = 3, .groups = 3, .snapshot_bytes = 4096 + below(&soak, 60000)});
+    soak.cluster =
+        cluster_new((struct cluster_options){.nodes = 3,
+                                             .groups = 3,
+                                             .snapshot_bytes = 4096 + below(&soak, 60000),
+                                             .hold_ms = STORE_HOLD_MS});
+    bool has_store = soak.cluster->store != NULL;
+    soak.lease_ms = has_store ? STORE_LEASE_MS : LEASE_MS;
     cluster_settle(soak.cluster, 3000);
-    for (uint32_t i = 0; i < EVENTS; i++) {
+    for (uint32_t i = 0; i < (has_store ? STORE_EVENTS : EVENTS); i++) {
         cluster_run(soak.cluster, 1 + below(&soak, 4));
         clients_run(&soak);
         if (below(&soak, 100) == 0) fault(&soak);
-        if (soak.cluster->store != NULL && below(&soak, 100) == 0) store_fault(&soak);
+        if (has_store && below(&soak, 400) == 0) store_fault(&soak);
+        if (has_store) plans_run(&soak);
     }
     for (uint32_t i = 0; i < 3; i++) {
         cluster_cut(soak.cluster, i, (i + 1) % 3, false);
         if (soak.cluster->nodes[i].host == NULL) cluster_start(soak.cluster, i);
     }
     soak.cluster->disk_ms = 1;
-    if (soak.cluster->store != NULL) fake_store_mend(soak.cluster->store);
+    if (has_store) fake_store_mend(soak.cluster->store);
     cluster_settle(soak.cluster, 10000);
     /* All that is open ends. */
     cluster_run(soak.cluster, 15000);
@@ -250,6 +353,7 @@ static void soak_run(uint64_t seed)
     cluster_run(soak.cluster, 1000);
     cluster_check_equal(soak.cluster);
     assert_true(soak.answered > 200);
+    assert_true(soak.grants > 0);
     for (uint32_t i = 0; i < 3; i++)
         assert_int_equal(rk_host_metrics(soak.cluster->nodes[i].host)->calls_waiting, 0);
     if (soak.saved.records != NULL) fake_state_fini(&soak.saved);
