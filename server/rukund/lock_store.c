@@ -1,8 +1,7 @@
 #include "rukund/lock_store.h"
 
 #include "base/alloc.h"
-#include "base/arena.h"
-#include "redis/names.h"
+#include "rukund/lock_args.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -49,11 +48,7 @@ struct rk_lock_store {
     char loss[128];
     char identity[128];
     char text[256];
-    struct rk_arena arena; /* of the arguments being made */
-    struct rk_slice *args;
-    uint32_t arg_count, arg_capacity;
-    bool is_starved; /* no memory for the arguments */
-    size_t args_size;
+    struct rk_lock_args args; /* being made */
 };
 
 static void claim_answered(void *context, const struct rk_redis_result *result);
@@ -74,7 +69,7 @@ enum rk_status rk_lock_store_new(struct rk_lock_store **out,
     store->script = (struct rk_redis_script){
         .name = "lock", .text = rk_lua_lock, .size = rk_lua_lock_size};
     rk_redis_script_init(&store->script);
-    rk_arena_init(&store->arena);
+    rk_lock_args_init(&store->args);
     for (int i = 0; i < KEY_COUNT; i++) {
         size_t size = strlen(options->prefix) + sizeof("rukun:{lock}:") + strlen(names[i]);
         store->keys[i] = rk_malloc(size);
@@ -103,133 +98,22 @@ void rk_lock_store_free(struct rk_lock_store *store)
     forget(store);
     for (int i = 0; i < KEY_COUNT; i++)
         rk_free(store->keys[i]);
-    rk_arena_fini(&store->arena);
-    rk_free(store->args);
+    rk_lock_args_fini(&store->args);
     rk_free(store);
 }
 
-/* --- arguments ----------------------------------------------------------------------- */
-
-static void put(struct rk_lock_store *store, struct rk_slice arg)
-{
-    if (store->arg_count == store->arg_capacity) {
-        uint32_t capacity = store->arg_capacity == 0 ? 256 : store->arg_capacity * 2;
-        struct rk_slice *args = rk_realloc_array(store->args, capacity, sizeof(*args));
-        if (args == NULL) {
-            store->is_starved = true;
-            return;
-        }
-        store->args = args;
-        store->arg_capacity = capacity;
-    }
-    store->args[store->arg_count++] = arg;
-    store->args_size += arg.size + 16;
-}
-
-static void put_text(struct rk_lock_store *store, const char *text)
-{
-    put(store, rk_slice_of_string(text));
-}
-
-static void put_copy(struct rk_lock_store *store, struct rk_slice bytes)
-{
-    struct rk_slice copy = rk_arena_copy(&store->arena, bytes);
-    if (copy.data == NULL && bytes.size != 0) store->is_starved = true;
-    put(store, copy);
-}
-
-static void put_number(struct rk_lock_store *store, uint64_t number)
-{
-    char text[24];
-    int size = snprintf(text, sizeof(text), "%" PRIu64, number);
-    put_copy(store, rk_slice_of(text, (size_t)size));
-}
+/* --- asking -------------------------------------------------------------------------- */
 
 static void args_begin(struct rk_lock_store *store, const char *operation, uint64_t term,
                        uint64_t history)
 {
-    rk_arena_reset(&store->arena);
-    store->arg_count = 0;
-    store->args_size = 0;
-    store->is_starved = false;
-    put_text(store, operation);
-    put_number(store, RK_LOCK_STORE_FORMAT);
-    put_text(store, store->io.cluster(store->io.context));
-    put_number(store, term);
-    put_number(store, history);
+    rk_lock_args_reset(&store->args);
+    rk_lock_args_put_text(&store->args, operation);
+    rk_lock_args_put_number(&store->args, RK_LOCK_STORE_FORMAT);
+    rk_lock_args_put_text(&store->args, store->io.cluster(store->io.context));
+    rk_lock_args_put_number(&store->args, term);
+    rk_lock_args_put_number(&store->args, history);
 }
-
-static void put_field(struct rk_lock_store *store,
-                      const struct rk_host_store_change *change)
-{
-    char text[32];
-    int size = snprintf(text, sizeof(text), "%u:%" PRIu64, change->kind, change->id);
-    put_copy(store, rk_slice_of(text, (size_t)size));
-}
-
-static void put_names(struct rk_lock_store *store, const struct rk_slice *names,
-                      uint32_t count)
-{
-    put_number(store, count);
-    for (uint32_t i = 0; i < count; i++)
-        put(store, names[i]);
-}
-
-/* A free lock has no hash, only who waits for it. */
-static void put_view(struct rk_lock_store *store, uint64_t id,
-                     const struct rk_lock_view *view)
-{
-    struct rk_buf name;
-    rk_buf_init(&name);
-    rk_redis_name_escape(&name, view->name);
-    if (rk_buf_check(&name) != RK_OK) store->is_starved = true;
-    put_text(store, "V");
-    put_number(store, id);
-    put_copy(store, rk_buf_slice(&name));
-    rk_buf_fini(&name);
-    if (view->holder_count == 0) {
-        put_number(store, 0);
-    } else {
-        const struct {
-            const char *field;
-            uint64_t value;
-        } rows[] = {{"fence", view->fence},           {"lease_ms", view->lease_ms},
-                    {"granted_ms", view->granted_ms}, {"holders", view->holder_count},
-                    {"waiters", view->waiter_count},  {"limit", view->limit}};
-        uint32_t count = sizeof(rows) / sizeof(rows[0]);
-        put_number(store, count + 2 + (view->session.size != 0));
-        put_text(store, "mode");
-        put_text(store, view->mode == RK_MODE_SHARED ? "shared" : "exclusive");
-        put_text(store, "owner");
-        put(store, view->owners[0]);
-        if (view->session.size != 0) {
-            put_text(store, "session");
-            put(store, view->session);
-        }
-        for (uint32_t i = 0; i < count; i++) {
-            put_text(store, rows[i].field);
-            put_number(store, rows[i].value);
-        }
-    }
-    put_names(store, view->owners, view->owners_shown);
-    put_names(store, view->waiters, view->waiters_shown);
-}
-
-static void put_change(struct rk_lock_store *store,
-                       const struct rk_host_store_change *change)
-{
-    if (change->record.size == 0) {
-        put_text(store, "D");
-        put_field(store, change);
-        put_number(store, change->id);
-        return;
-    }
-    put_text(store, "P");
-    put_field(store, change);
-    put(store, change->record);
-}
-
-/* --- asking -------------------------------------------------------------------------- */
 
 static struct rk_slice identity_of(struct rk_lock_store *store)
 {
@@ -285,13 +169,13 @@ static void ask(struct rk_lock_store *store, rk_redis_done *done)
         .script = &store->script,
         .keys = store->key_slices,
         .key_count = KEY_COUNT,
-        .args = store->args,
-        .arg_count = store->arg_count,
+        .args = store->args.items,
+        .arg_count = store->args.count,
         .ask = {.done = done,
                 .context = store,
                 .deadline_ms = ASK_MS,
                 .wait_replicas = done == write_answered ? store->wait : 0}};
-    if (store->is_starved || store->args_size > RK_REDIS_COMMAND_MAX) {
+    if (store->args.is_starved || store->args.size > RK_REDIS_COMMAND_MAX) {
         ask_nothing(store, starved);
         return;
     }
@@ -393,7 +277,7 @@ static void scan(struct rk_lock_store *store, struct rk_slice cursor)
 static void claim_send(struct rk_lock_store *store)
 {
     args_begin(store, "claim", store->claim.term, store->claim.history);
-    put_number(store, store->claim.marked);
+    rk_lock_args_put_number(&store->args, store->claim.marked);
     ask(store, claim_answered);
 }
 
@@ -481,22 +365,23 @@ static void write_send(struct rk_lock_store *store)
 {
     const struct rk_host_store_batch *batch = &store->batch;
     args_begin(store, "write", batch->term, batch->history);
-    put_number(store, batch->after_seq);
-    put_number(store, batch->after_id);
-    put_number(store, batch->seq);
-    put_number(store, batch->id);
-    put_number(store, batch->index);
+    rk_lock_args_put_number(&store->args, batch->after_seq);
+    rk_lock_args_put_number(&store->args, batch->after_id);
+    rk_lock_args_put_number(&store->args, batch->seq);
+    rk_lock_args_put_number(&store->args, batch->id);
+    rk_lock_args_put_number(&store->args, batch->index);
     for (uint32_t i = 0; i < batch->change_count; i++) {
-        put_change(store, &batch->changes[i]);
+        rk_lock_args_put_change(&store->args, &batch->changes[i]);
         if (batch->changes[i].view != NULL)
-            put_view(store, batch->changes[i].id, batch->changes[i].view);
+            rk_lock_args_put_view(&store->args, batch->changes[i].id,
+                                  batch->changes[i].view);
     }
     ask(store, write_answered);
 }
 
 static bool is_full(const struct rk_lock_store *store)
 {
-    return store->args_size >= PART_SIZE || store->next - store->at >= PART_CHANGES;
+    return store->args.size >= PART_SIZE || store->next - store->at >= PART_CHANGES;
 }
 
 /* The next part of a whole state, from change `next` on. */
@@ -504,14 +389,14 @@ static void part_send(struct rk_lock_store *store, bool is_view)
 {
     const struct rk_host_store_batch *batch = &store->batch;
     args_begin(store, is_view ? "views" : "stage", batch->term, batch->history);
-    put_number(store, batch->id);
+    rk_lock_args_put_number(&store->args, batch->id);
     store->at = store->next;
     for (; store->next < batch->change_count && !is_full(store); store->next++) {
         const struct rk_host_store_change *change = &batch->changes[store->next];
         if (is_view && change->view != NULL)
-            put_view(store, change->id, change->view);
+            rk_lock_args_put_view(&store->args, change->id, change->view);
         else if (!is_view && change->record.size != 0)
-            put_change(store, change);
+            rk_lock_args_put_change(&store->args, change);
     }
     ask(store, write_answered);
 }
@@ -520,8 +405,8 @@ static void begin_send(struct rk_lock_store *store)
 {
     const struct rk_host_store_batch *batch = &store->batch;
     args_begin(store, "begin", batch->term, batch->history);
-    put_number(store, batch->seq);
-    put_number(store, batch->id);
+    rk_lock_args_put_number(&store->args, batch->seq);
+    rk_lock_args_put_number(&store->args, batch->id);
     ask(store, write_answered);
 }
 
@@ -532,10 +417,10 @@ static void commit_send(struct rk_lock_store *store)
     for (uint32_t i = 0; i < batch->change_count; i++)
         count += batch->changes[i].record.size != 0;
     args_begin(store, "commit", batch->term, batch->history);
-    put_number(store, batch->id);
-    put_number(store, batch->seq);
-    put_number(store, batch->index);
-    put_number(store, count);
+    rk_lock_args_put_number(&store->args, batch->id);
+    rk_lock_args_put_number(&store->args, batch->seq);
+    rk_lock_args_put_number(&store->args, batch->index);
+    rk_lock_args_put_number(&store->args, count);
     ask(store, write_answered);
 }
 
