@@ -120,12 +120,6 @@ void rk_lock_args_put_view(struct rk_lock_args *args, uint64_t id,
 void rk_lock_args_put_change(struct rk_lock_args *args,
                              const struct rk_host_store_change *change)
 {
-    if (change->record.size == 0) {
-        rk_lock_args_put_text(args, "D");
-        put_field(args, change);
-        rk_lock_args_put_number(args, change->id);
-        return;
-    }
     rk_lock_args_put_text(args, "P");
     put_field(args, change);
     rk_lock_args_put(args, change->record);

@@ -10,15 +10,16 @@
 enum {
     ASK_MS = 2000,       /* then the host asks again */
     SCAN_COUNT = 1000,   /* records of one answer, about */
-    PART_SIZE = 4 << 20, /* of a whole state, written back in parts */
-    PART_CHANGES = 5000,
+    PART_SIZE = 2 << 20, /* of the arguments of one script, about */
+    PART_CHANGES = 2000, /* in one part of what takes several */
     KEY_COUNT = 4,
 };
 
 extern const char rk_lua_lock[];
 extern const uint32_t rk_lua_lock_size;
 
-/* What is under way. A whole batch takes several steps. */
+/* What is under way. A whole batch takes several steps, from begin to the views, and so
+ * does one too large for one write. */
 enum step {
     STEP_IDLE,
     STEP_CLAIM,
@@ -42,7 +43,7 @@ struct rk_lock_store {
     uint64_t asked; /* of redis; 0: none */
     struct rk_host_store_claim claim;
     struct rk_host_store_batch batch;
-    uint32_t at, next; /* changes of a whole batch in the part that is out */
+    uint32_t at, next; /* changes of the batch in the part that is out */
     struct rk_host_store_found found;
     uint64_t found_count;
     char loss[128];
@@ -225,6 +226,9 @@ static bool is_done(struct rk_lock_store *store, const struct rk_redis_result *r
     } else if (rk_slice_is_equal(word, RK_SLICE_LITERAL("regress"))) {
         status = RK_EVERSION;
         (void)snprintf(store->text, sizeof(store->text), "%s", about);
+    } else if (rk_slice_is_equal(word, RK_SLICE_LITERAL("again"))) {
+        status = RK_EUNAVAILABLE;
+        (void)snprintf(store->text, sizeof(store->text), "Redis: %s", about);
     } else if (rk_slice_is_equal(word, RK_SLICE_LITERAL("foreign"))) {
         (void)snprintf(store->text, sizeof(store->text),
                        "Redis holds the locks of cluster %s; another prefix or database "
@@ -361,22 +365,30 @@ void rk_lock_store_claim(struct rk_lock_store *store,
 
 /* --- writing ------------------------------------------------------------------------- */
 
-static void write_send(struct rk_lock_store *store)
+static void put_numbers(struct rk_lock_store *store, const uint64_t *numbers,
+                        uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        rk_lock_args_put_number(&store->args, numbers[i]);
+}
+
+/* False: it is too large for one script, and nothing was sent. */
+static bool write_send(struct rk_lock_store *store)
 {
     const struct rk_host_store_batch *batch = &store->batch;
+    const uint64_t numbers[] = {batch->after_seq, batch->after_id, batch->seq, batch->id,
+                                batch->index};
     args_begin(store, "write", batch->term, batch->history);
-    rk_lock_args_put_number(&store->args, batch->after_seq);
-    rk_lock_args_put_number(&store->args, batch->after_id);
-    rk_lock_args_put_number(&store->args, batch->seq);
-    rk_lock_args_put_number(&store->args, batch->id);
-    rk_lock_args_put_number(&store->args, batch->index);
+    put_numbers(store, numbers, sizeof(numbers) / sizeof(numbers[0]));
     for (uint32_t i = 0; i < batch->change_count; i++) {
+        if (store->args.size >= PART_SIZE) return false;
         rk_lock_args_put_change(&store->args, &batch->changes[i]);
         if (batch->changes[i].view != NULL)
             rk_lock_args_put_view(&store->args, batch->changes[i].id,
                                   batch->changes[i].view);
     }
     ask(store, write_answered);
+    return true;
 }
 
 static bool is_full(const struct rk_lock_store *store)
@@ -384,7 +396,14 @@ static bool is_full(const struct rk_lock_store *store)
     return store->args.size >= PART_SIZE || store->next - store->at >= PART_CHANGES;
 }
 
-/* The next part of a whole state, from change `next` on. */
+/* What of a whole state is not there needs no saying. */
+static bool has_record(const struct rk_lock_store *store,
+                       const struct rk_host_store_change *change)
+{
+    return !store->batch.is_whole || change->record.size != 0;
+}
+
+/* The next part, from change `next` on. */
 static void part_send(struct rk_lock_store *store, bool is_view)
 {
     const struct rk_host_store_batch *batch = &store->batch;
@@ -395,7 +414,7 @@ static void part_send(struct rk_lock_store *store, bool is_view)
         const struct rk_host_store_change *change = &batch->changes[store->next];
         if (is_view && change->view != NULL)
             rk_lock_args_put_view(&store->args, change->id, change->view);
-        else if (!is_view && change->record.size != 0)
+        else if (!is_view && has_record(store, change))
             rk_lock_args_put_change(&store->args, change);
     }
     ask(store, write_answered);
@@ -404,9 +423,9 @@ static void part_send(struct rk_lock_store *store, bool is_view)
 static void begin_send(struct rk_lock_store *store)
 {
     const struct rk_host_store_batch *batch = &store->batch;
-    args_begin(store, "begin", batch->term, batch->history);
-    rk_lock_args_put_number(&store->args, batch->seq);
-    rk_lock_args_put_number(&store->args, batch->id);
+    const uint64_t numbers[] = {batch->after_seq, batch->after_id, batch->seq, batch->id};
+    args_begin(store, batch->is_whole ? "begin" : "prepare", batch->term, batch->history);
+    put_numbers(store, numbers, sizeof(numbers) / sizeof(numbers[0]));
     ask(store, write_answered);
 }
 
@@ -415,16 +434,15 @@ static void commit_send(struct rk_lock_store *store)
     const struct rk_host_store_batch *batch = &store->batch;
     uint64_t count = 0;
     for (uint32_t i = 0; i < batch->change_count; i++)
-        count += batch->changes[i].record.size != 0;
-    args_begin(store, "commit", batch->term, batch->history);
-    rk_lock_args_put_number(&store->args, batch->id);
-    rk_lock_args_put_number(&store->args, batch->seq);
-    rk_lock_args_put_number(&store->args, batch->index);
-    rk_lock_args_put_number(&store->args, count);
+        count += has_record(store, &batch->changes[i]);
+    const uint64_t numbers[] = {batch->id, batch->seq,       batch->index,
+                                count,     batch->after_seq, batch->after_id};
+    args_begin(store, batch->is_whole ? "commit" : "apply", batch->term, batch->history);
+    put_numbers(store, numbers, sizeof(numbers) / sizeof(numbers[0]));
     ask(store, write_answered);
 }
 
-static void whole_go_on(struct rk_lock_store *store, const struct redisReply *reply)
+static void parts_go_on(struct rk_lock_store *store, const struct redisReply *reply)
 {
     bool is_last = store->next == store->batch.change_count;
     if (store->step == STEP_BEGIN &&
@@ -461,7 +479,7 @@ static void write_answered(void *context, const struct rk_redis_result *result)
     else if (store->step == STEP_WRITE)
         answer(store, RK_OK, "");
     else
-        whole_go_on(store, result->reply);
+        parts_go_on(store, result->reply);
 }
 
 void rk_lock_store_write(struct rk_lock_store *store,
@@ -472,8 +490,7 @@ void rk_lock_store_write(struct rk_lock_store *store,
     store->at = store->next = 0;
     store->step = batch->is_whole ? STEP_BEGIN : STEP_WRITE;
     if (is_refused(store)) return;
-    if (batch->is_whole)
-        begin_send(store);
-    else
-        write_send(store);
+    if (!batch->is_whole && write_send(store)) return;
+    store->step = STEP_BEGIN;
+    begin_send(store);
 }

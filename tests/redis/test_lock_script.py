@@ -100,11 +100,11 @@ def test_a_loss_is_told_until_a_batch_is_written(run, server):
 def test_a_write_back_that_is_cut_off_is_a_loss(run, server):
     run("claim", term=4)
     run("write", 0, 0, 1, 111, 1, "P", "1:0", "meta", term=4)
-    run("begin", 7, 777, term=4)
+    run("begin", 0, 0, 7, 777, term=4)
     run("stage", 777, "P", "1:0", "meta", "P", "11:4", "lock", term=4)
     for term in (5, 5, 6):
         assert loss(run("claim", 4, term=term)) != "", term
-    run("begin", 8, 888, term=6)
+    run("begin", 0, 0, 8, 888, term=6)
     run("stage", 888, "P", "1:0", "meta", term=6)
     assert run("commit", 888, 8, 3, 1, term=6) == ["ok"]
     assert loss(run("claim", 6, term=7)) == ""
@@ -118,7 +118,7 @@ def test_batches_are_done_once_and_in_order(run, server):
     assert run("write", 1, 111, 1, 111, 1) == ["ok"], "a look changes nothing"
     assert run("write", 1, 999, 2, 222, 2, "P", "1:0", "b")[0] == "regress"
     assert run("write", 5, 555, 6, 666, 2, "P", "1:0", "b")[0] == "regress"
-    assert run("write", 1, 111, 2, 222, 2, "D", "1:0", 0) == ["ok"]
+    assert run("write", 1, 111, 2, 222, 2, "P", "1:0", "") == ["ok"]
     assert records(server) == {}
     server("HSET", KEYS[0], "term", 4)
     assert run("write", 2, 222, 2, 222, 2)[0] == "regress", "an older state of the same seq"
@@ -137,7 +137,7 @@ def test_views_go_with_their_locks(run, server):
     run("claim")
     run("write", 0, 0, 1, 111, 1, "P", "11:4", "lock", *VIEW)
     assert len(server("KEYS", "p/{lock}:*")) == 3
-    run("write", 1, 111, 2, 222, 1, "D", "11:4", 4)
+    run("write", 1, 111, 2, 222, 1, "P", "11:4", "")
     assert server("KEYS", "p/{lock}:*") == []
     assert server("EXISTS", KEYS[3]) == 0
     # A claim of a store without meta leaves nothing of what was there.
@@ -150,20 +150,52 @@ def test_views_go_with_their_locks(run, server):
 def test_a_whole_state_comes_in_parts(run, server):
     run("claim", term=4)
     run("write", 0, 0, 1, 111, 1, "P", "11:9", "stale", "V", 9, "gone", 0, 1, "x", 0, term=4)
-    assert run("begin", 7, 777) == ["ok", "go on"]
+    assert run("begin", 0, 0, 7, 777) == ["ok", "go on"]
     assert run("claim", term=4)[0] == "fenced"
     assert run("stage", 777, "P", "1:0", "meta") == ["ok"]
-    assert run("stage", 778, "P", "1:0", "meta")[0] == "regress"
+    assert run("stage", 778, "P", "1:0", "meta")[0] == "again"
     assert records(server) == {"11:9": "stale"}, "nothing is seen of it yet"
-    assert run("commit", 777, 7, 3, 2)[0] == "regress", "a part is missing"
+    assert run("commit", 777, 7, 3, 2)[0] == "again", "a part is missing"
     assert run("stage", 777, "P", "11:4", "lock") == ["ok"]
     assert run("commit", 777, 7, 3, 2) == ["ok"]
     assert records(server) == {"1:0": "meta", "11:4": "lock"}
     assert server("KEYS", "p/{lock}:gone*") == []
     assert run("views", 777, *VIEW) == ["ok"]
     assert server("HGET", "p/{lock}:a%3Ab", "owner") == "alice"
-    assert run("begin", 7, 777) == ["ok", "done"], "it was lost on the way back"
+    assert run("begin", 0, 0, 7, 777) == ["ok", "done"], "it was lost on the way back"
     assert run("write", 7, 777, 8, 888, 4, "P", "1:0", "on") == ["ok"]
     server("FLUSHALL")
     assert run("commit", 777, 7, 3, 2)[0] == "regress"
     assert run("views", 777, *VIEW)[0] == "regress"
+
+
+def test_a_large_batch_comes_in_parts(run, server):
+    run("claim")
+    run("write", 0, 0, 1, 111, 1, "P", "1:0", "meta", "P", "11:4", "lock", *VIEW, "P", "12:5", "x")
+    before = records(server)
+    assert run("prepare", 0, 0, 2, 222)[0] == "regress"
+    assert run("prepare", 1, 111, 2, 222) == ["ok", "go on"]
+    assert run("stage", 222, "P", "1:0", "next", "P", "11:4", "") == ["ok"]
+    assert run("apply", 222, 2, 9, 3, 1, 111)[0] == "again", "a part is missing"
+    assert run("stage", 333, "P", "1:0", "x")[0] == "again"
+    assert records(server) == before, "nothing is seen of it yet"
+    assert len(server("KEYS", "p/{lock}:a%3Ab*")) == 3
+    assert run("prepare", 1, 111, 2, 222) == ["ok", "go on"], "from the beginning"
+    assert run("apply", 222, 2, 9, 2, 1, 111)[0] == "again"
+    run("stage", 222, "P", "1:0", "next", "P", "11:4", "")
+    run("stage", 222, "P", "11:6", "new")
+    run("stage", 222, "P", "11:6", "new")
+    assert run("apply", 222, 2, 9, 3, 1, 111) == ["ok"]
+    assert records(server) == {"1:0": "next", "11:6": "new", "12:5": "x"}
+    assert server("KEYS", "p/{lock}:*") == [], "the lock went with its view"
+    assert run("prepare", 1, 111, 2, 222) == ["ok", "done"]
+    assert run("apply", 222, 2, 9, 3, 1, 111)[0] == "regress"
+    assert run("views", 222, "V", 6, "new", 1, "owner", "alice", 1, "alice", 0) == ["ok"]
+    assert run("claim", 5) == ["ok", "2", "222", "9", 3, ""]
+
+    # One that is never applied is no loss, and leaves nothing to the next leader.
+    run("prepare", 2, 222, 3, 333)
+    run("stage", 333, "P", "1:0", "x")
+    assert run("claim", 5, term=6) == ["ok", "2", "222", "9", 3, ""]
+    assert server("EXISTS", KEYS[2]) == 0
+    assert run("stage", 333, "P", "1:0", "x")[0] == "fenced"

@@ -312,6 +312,34 @@ def test_sessions_expire_and_free_their_locks(cluster, store):
     assert cluster["n2"].post("/session/keepalive", {"session": session}).status == 410
 
 
+@pytest.mark.slow
+def test_a_session_with_very_many_locks_ends(cluster, store):
+    """What becomes of them all at once is more than one command can carry."""
+    count, each = 50, 1000
+    names = [[{"resource": f"many/{n}/{i}"} for i in range(each)] for n in range(count)]
+    with cluster.leader().connect(timeout=120) as rpc:
+        session = rpc.call("session.open", ttl_ms=120000)["session"]
+        held = [rpc.send("lock.acquire", resources=some, owner="alice", session=session)
+                for some in names]
+        fence = max(rpc.wait(number)["fence"] for number in held)
+        waits = [rpc.send("lock.acquire", resources=some, owner=f"bob{n}", wait_ms=100000,
+                          lease_ms=600000) for n, some in enumerate(names)]
+        last = f"{{lock}}:many/{count - 1}/{each - 1}"
+        wait_until(lambda: store("LLEN", last + ":waiters") == 1, timeout=60, what="all wait")
+        before = meta(store)
+        rpc.call("session.close", session=session)
+        assert all(rpc.wait(number)["fence"] > fence for number in waits)
+        assert int(meta(store)["seq"]) >= int(before["seq"]) + 1
+    assert store("HLEN", "rukun:{lock}:names") == count * each
+    assert store("LRANGE", last + ":owners", 0, -1) == [f"bob{count - 1}"]
+    assert store("EXISTS", "rukun:{lock}:staging") == 0
+    leader = cluster.leader()
+    assert "assertion" not in leader.log_text()
+    leader.kill()
+    assert holds(others(cluster, leader)[0], "many/0/0", "bob0")
+    assert regresses(cluster) == 0
+
+
 def redis_faults(cluster, store, recorder):
     """One after the other, each with a little time to work in."""
     def restart():

@@ -2,7 +2,7 @@
 -- Whoever has a lower term than the store knows, or another history, changes nothing.
 -- KEYS: 1 meta, 2 records, 3 staging, 4 names. ARGV: operation, format, cluster, term,
 -- history, then what the operation takes. The first of the answer is 'ok' or why not:
--- 'format', 'foreign', 'fenced', 'regress', each with a word to it.
+-- 'format', 'foreign', 'fenced', 'regress', 'again', each with a word to it.
 local meta, records, staging, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local operation, format, cluster, term, history = unpack(ARGV, 1, 5)
 local at = 6 -- of the next argument
@@ -44,20 +44,31 @@ local function list_put(key)
     for _ = 1, tonumber(take()) do redis.call('RPUSH', key, take()) end
 end
 
--- One change: P field record, D field id, V id name, a count of pairs and the pairs, then
--- the owners and the waiters, each a count and so many names.
-local function change(target)
+-- The record of a field, 'kind:id'; an empty one goes, with the view of its lock.
+local function record_put(field, record)
+    if record ~= '' then
+        redis.call('HSET', records, field, record)
+        return
+    end
+    redis.call('HDEL', records, field)
+    local id = string.match(field, ':(%d+)$')
+    local name = redis.call('HGET', names, id)
+    if name then
+        view_drop(name)
+        redis.call('HDEL', names, id)
+    end
+end
+
+-- One change: P field record, the record empty where it goes; V id name, a count of pairs and
+-- the pairs, then the owners and the waiters, each a count and so many names.
+local function change(is_staged)
     local what = take()
     if what == 'P' then
-        local field = take()
-        redis.call('HSET', target, field, take())
-    elseif what == 'D' then
-        redis.call('HDEL', target, take())
-        local id = take()
-        local name = redis.call('HGET', names, id)
-        if name then
-            view_drop(name)
-            redis.call('HDEL', names, id)
+        local field, record = take(), take()
+        if is_staged then
+            redis.call('HSET', staging, field, record)
+        else
+            record_put(field, record)
         end
     else
         local id, name = take(), take()
@@ -72,8 +83,13 @@ local function change(target)
     end
 end
 
-local function changes(target)
-    while at <= #ARGV do change(target) end
+local function changes(is_staged)
+    while at <= #ARGV do change(is_staged) end
+end
+
+local function staging_drop()
+    redis.call('DEL', staging)
+    redis.call('HDEL', meta, 'restoring')
 end
 
 -- `kept` is the term up to which nothing is missing here. A claim raises it only where that
@@ -101,6 +117,7 @@ local function claim()
     elseif count > 0 then
         kept = term
     end
+    if held_term ~= term then staging_drop() end -- what nobody will go on with
     redis.call('HSET', meta, 'format', format, 'cluster', cluster, 'term', term,
                'history', history, 'kept', kept)
     return {'ok', seq, batch, held[7], count, loss}
@@ -123,15 +140,49 @@ local function write()
     if seq ~= after_seq or batch ~= after_batch then
         return regress('it is at ' .. seq .. ', not at ' .. after_seq)
     end
-    changes(records)
+    changes(false)
     redis.call('HSET', meta, 'seq', new_seq, 'batch', new_batch, 'index', index,
                'kept', term)
     return {'ok'}
 end
 
--- All records anew, in steps: begin, stage ..., commit, then the views.
+-- A batch too large for one step: prepare, stage ..., apply, then the views. Until apply
+-- nothing is seen of it.
+local function prepare()
+    local other = not_mine()
+    if other then return other end
+    local after_seq, after_batch, new_seq, new_batch = take(), take(), take(), take()
+    if seq == new_seq and batch == new_batch then return {'ok', 'done'} end
+    if seq ~= after_seq or batch ~= after_batch then
+        return regress('it is at ' .. seq .. ', not at ' .. after_seq)
+    end
+    redis.call('DEL', staging)
+    redis.call('HSET', meta, 'restoring', new_batch)
+    return {'ok', 'go on'}
+end
+
+local function apply()
+    local other = not_mine()
+    if other then return other end
+    local new_batch, new_seq, index, count = take(), take(), take(), take()
+    local after_seq, after_batch = take(), take()
+    if seq ~= after_seq or batch ~= after_batch then
+        return regress('it is at ' .. seq .. ', not at ' .. after_seq)
+    end
+    if held[8] ~= new_batch or redis.call('HLEN', staging) ~= tonumber(count) then
+        return {'again', 'the parts of a batch are not all there'}
+    end
+    local fields = redis.call('HGETALL', staging)
+    for field = 1, #fields, 2 do record_put(fields[field], fields[field + 1]) end
+    staging_drop()
+    redis.call('HSET', meta, 'seq', new_seq, 'batch', new_batch, 'index', index,
+               'kept', term)
+    return {'ok'}
+end
+
+-- All records anew, in steps: begin, stage ..., commit, then the views. Wherever it is now.
 local function begin()
-    local new_seq, new_batch = take(), take()
+    local _, _, new_seq, new_batch = take(), take(), take(), take()
     if is_there and held_history ~= history then
         return {'fenced', 'another history has it'}
     end
@@ -148,8 +199,8 @@ end
 local function stage()
     local other = not_mine()
     if other then return other end
-    if held[8] ~= take() then return regress('it lost what was being written back') end
-    changes(staging)
+    if held[8] ~= take() then return {'again', 'other parts came between'} end
+    changes(true)
     return {'ok'}
 end
 
@@ -158,13 +209,13 @@ local function commit()
     if other then return other end
     local new_batch, new_seq, index, count = take(), take(), take(), take()
     if held[8] ~= new_batch or redis.call('HLEN', staging) ~= tonumber(count) then
-        return regress('it lost what was being written back')
+        return {'again', 'the parts of a state are not all there'}
     end
     views_drop()
     redis.call('RENAME', staging, records)
+    staging_drop()
     redis.call('HSET', meta, 'seq', new_seq, 'batch', new_batch, 'index', index,
                'kept', term)
-    redis.call('HDEL', meta, 'restoring')
     return {'ok'}
 end
 
@@ -172,10 +223,10 @@ local function views()
     local other = not_mine()
     if other then return other end
     if batch ~= take() then return regress('it lost what was written back') end
-    changes(records)
+    changes(false)
     return {'ok'}
 end
 
 local operations = {claim = claim, write = write, begin = begin, stage = stage,
-                    commit = commit, views = views}
+                    commit = commit, prepare = prepare, apply = apply, views = views}
 return why_not() or operations[operation]()
