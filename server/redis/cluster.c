@@ -201,6 +201,7 @@ static void reply(struct rk_redis_link *link, const struct redisReply *answer)
     rk_redis_wake_at(redis, &link->timer, redis->guided_us + ASK_AGAIN_US);
     follow_messages(redis);
     rk_redis_note_state(redis);
+    rk_redis_note_facts(redis);
     rk_redis_drain_queue(redis);
 }
 

@@ -367,7 +367,10 @@ void rk_redis_link_is_up(struct rk_redis_link *link)
     link->logged[0] = '\0';
     redis->stats.connects++;
     redis->stats.links_up++;
-    rk_redis_wake_at(redis, &link->timer, link->up_us + IDLE_US);
+    link->facts_us = link->up_us + (uint64_t)redis->url->check_ms * 1000;
+    uint64_t next_us = link->up_us + IDLE_US;
+    if (link->role->is_data && link->facts_us < next_us) next_us = link->facts_us;
+    rk_redis_wake_at(redis, &link->timer, next_us);
     link->role->up(link);
 }
 
@@ -475,9 +478,18 @@ static uint64_t dead_at(const struct rk_redis_link *link)
 static void rest_until(struct rk_redis_link *link, uint64_t at_us)
 {
     struct rk_redis *redis = link->redis;
+    if (link->role->is_data && link->facts_us < at_us) at_us = link->facts_us;
     if (link == redis->guide && redis->guide_due_us != 0 && redis->guide_due_us < at_us)
         at_us = redis->guide_due_us;
     rk_redis_wake_at(redis, &link->timer, at_us);
+}
+
+/* A person may change a server's configuration while it runs. */
+static void read_facts(struct rk_redis_link *link, uint64_t now)
+{
+    if (!link->role->is_data || now < link->facts_us) return;
+    link->facts_us = now + (uint64_t)link->redis->url->check_ms * 1000;
+    if (!link->is_leaving && !rk_redis_greet_again(link)) link->facts_us = now + SHORT_US;
 }
 
 static void check(struct rk_redis_link *link, uint64_t now)
@@ -486,6 +498,7 @@ static void check(struct rk_redis_link *link, uint64_t now)
     uint64_t timeout_us = (uint64_t)link->redis->url->timeout_ms * 1000;
     struct rk_redis *redis = link->redis;
     rk_redis_link_pump(link);
+    read_facts(link, now);
     if (link == redis->guide && redis->guide_due_us != 0 && now >= redis->guide_due_us) {
         redis->guide_due_us = 0;
         rk_redis_wake_at(redis, &link->timer, now + timeout_us);

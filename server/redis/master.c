@@ -28,6 +28,7 @@ static void up(struct rk_redis_link *link)
     uint64_t epoch = link->epoch;
     if (redis->io.server != NULL) redis->io.server(redis->io.context, &link->server);
     rk_redis_note_state(redis);
+    rk_redis_note_facts(redis);
     if (link->epoch != epoch) return;
     rk_redis_link_pump(link);
     rk_redis_drain_queue(redis);

@@ -163,6 +163,11 @@ void rk_redis_note_state(struct rk_redis *redis)
     if (redis->io.state != NULL) redis->io.state(redis->io.context, is_up);
 }
 
+void rk_redis_note_facts(struct rk_redis *redis)
+{
+    if (redis->io.facts != NULL) redis->io.facts(redis->io.context);
+}
+
 bool rk_redis_is_up(const struct rk_redis *redis)
 {
     return redis->is_up;
@@ -209,6 +214,14 @@ const struct rk_redis_server *rk_redis_server_of(const struct rk_redis *redis,
 uint32_t rk_redis_node_count(const struct rk_redis *redis)
 {
     return redis->node_count;
+}
+
+const struct rk_redis_server *rk_redis_master(const struct rk_redis *redis, uint32_t number)
+{
+    RK_ASSERT(number > 0);
+    const struct rk_redis_link *link =
+        number <= redis->node_count ? redis->nodes[number - 1] : NULL;
+    return link != NULL && link->state == LINK_UP ? &link->server : NULL;
 }
 
 void rk_redis_stats(const struct rk_redis *redis, struct rk_redis_stats *out)

@@ -31,17 +31,19 @@ enum {
 
 enum rk_redis_level { RK_REDIS_INFO, RK_REDIS_WARN, RK_REDIS_ERROR };
 
-/* What a master said of itself when it was connected to. */
+/* What a master said of itself when it was connected to; what stands in its configuration
+ * is read again every check-ms of the URL. */
 struct rk_redis_server {
     char address[RK_REDIS_HOST_MAX + 16]; /* "host:port", brackets around IPv6 */
     char run_id[41];                      /* another one after each start of the process */
     char replid[41]; /* of the data set's history; changes at a failover */
     char version[16];
     char policy[24];    /* maxmemory-policy; "" if it may not be read */
+    char fsync[12];     /* appendfsync; "" if it may not be read */
     uint64_t maxmemory; /* 0: no bound */
     uint32_t replicas;  /* connected to it */
     bool is_valkey;
-    bool is_aof; /* appendonly yes */
+    bool is_aof; /* appendonly yes; false, too, if it may not be read */
 };
 
 /* What the deployment's user is told. Called from the loop, never within a function of this
@@ -57,6 +59,10 @@ struct rk_redis_io {
      * leaves on that connection. Compare run_id and replid with what they were to notice a
      * restart or a failover. server is lent for the call. May be NULL. */
     void (*server)(void *context, const struct rk_redis_server *server);
+    /* Other masters than before, or what one of them said of its configuration was read
+     * again: rk_redis_master has it. After server for a new one, and before any command
+     * leaves there. May be NULL. */
+    void (*facts)(void *context);
 };
 
 struct rk_redis_options {
@@ -206,6 +212,10 @@ const struct rk_redis_server *rk_redis_server_of(const struct rk_redis *redis,
 /* Masters known: 1 unless a Cluster; 0 before its map is known. The numbering for
  * rk_redis_ask.node holds until the map changes. */
 uint32_t rk_redis_node_count(const struct rk_redis *redis);
+/* The master of that number, from 1; NULL while it is not connected. Lent until the next
+ * turn. */
+const struct rk_redis_server *rk_redis_master(const struct rk_redis *redis,
+                                              uint32_t number);
 void rk_redis_stats(const struct rk_redis *redis, struct rk_redis_stats *out);
 
 /* The slot of a key in a Cluster: CRC16 (XMODEM) of what stands in the first {...} that is

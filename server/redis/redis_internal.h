@@ -42,6 +42,7 @@ enum call_kind {
     CALL_AUTH,
     CALL_SELECT,
     CALL_INFO,
+    CALL_FSYNC,
     CALL_ROLE,
     CALL_NAME, /* the last of the greeting */
     CALL_WAIT,
@@ -100,7 +101,7 @@ enum link_state {
 
 struct link_role {
     const char *name;      /* for logs */
-    bool is_data;          /* SELECT the database, ask INFO and ROLE */
+    bool is_data;          /* SELECT the database, ask INFO, CONFIG and ROLE */
     uint64_t ask_again_us; /* a guide's: at least so long between two questions */
     /* Sets link's host and port for the attempt; false: there is none now. */
     bool (*aim)(struct rk_redis_link *link);
@@ -146,6 +147,7 @@ struct rk_redis_link {
     uint64_t asked;     /* subscriptions asked for on this connection */
     uint64_t confirmed; /* of them */
     uint64_t pinged_us; /* while pushing: when PING left, 0: answered */
+    uint64_t facts_us;  /* when its configuration is read again */
     uint32_t wait_most; /* asked for by commands since the last flush */
     struct {
         const struct rk_redis_script *script;
@@ -211,6 +213,8 @@ void rk_redis_unwake(struct rk_redis *redis, struct rk_redis_timer *timer);
 void rk_redis_touch(struct rk_redis *redis);
 /* Tells io.state if it changed. */
 void rk_redis_note_state(struct rk_redis *redis);
+/* Tells io.facts. */
+void rk_redis_note_facts(struct rk_redis *redis);
 /* Sends every queued call to the link that it has now. */
 void rk_redis_drain_queue(struct rk_redis *redis);
 uint64_t rk_redis_jitter(struct rk_redis *redis, uint64_t below_us);
@@ -287,7 +291,9 @@ void rk_redis_link_read(struct rk_redis_link *link);
 
 /* greet.c */
 bool rk_redis_greet(struct rk_redis_link *link);
-/* The reply to one of the commands that rk_redis_greet sent. May fail the link. */
+/* Asks for the configuration once more. False without memory. */
+bool rk_redis_greet_again(struct rk_redis_link *link);
+/* The reply to one of the commands that these sent. May fail the link. */
 void rk_redis_greeted(struct rk_redis_link *link, const struct rk_redis_call *call,
                       const struct redisReply *reply);
 

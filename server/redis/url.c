@@ -230,6 +230,8 @@ static const struct parameter {
      RK_REDIS_TIMEOUT_MS_MAX},
     {"wait", IS_NUMBER, false, false, PLACE(wait), 0, RK_REDIS_WAIT_MAX},
     {"wait-ms", IS_NUMBER, false, false, PLACE(wait_ms), 1, RK_REDIS_TIMEOUT_MS_MAX},
+    {"check-ms", IS_NUMBER, false, false, PLACE(check_ms), RK_REDIS_CHECK_MS_MIN,
+     RK_REDIS_CHECK_MS_MAX},
     {"ca", IS_TEXT, true, false, PLACE(ca), 1, RK_REDIS_URL_MAX},
     {"cert", IS_TEXT, true, false, PLACE(cert), 1, RK_REDIS_URL_MAX},
     {"key", IS_TEXT, true, false, PLACE(key), 1, RK_REDIS_URL_MAX},
@@ -286,8 +288,8 @@ static enum rk_status read_parameter(struct parsing *parsing, struct rk_slice te
     }
     return refuse(parsing,
                   "%.*s: no such parameter; there are: prefix, timeout-ms, wait, "
-                  "wait-ms, ca, cert, key, server-name, insecure, sentinel-user, "
-                  "sentinel-password",
+                  "wait-ms, check-ms, ca, cert, key, server-name, insecure, "
+                  "sentinel-user, sentinel-password",
                   (int)(name.size < 40 ? name.size : 40), (const char *)name.data);
 }
 
@@ -319,6 +321,7 @@ static void set_defaults(struct rk_redis_url *url)
     url->master = url->prefix = url->ca = url->cert = url->key = url->server_name = "";
     url->timeout_ms = RK_REDIS_TIMEOUT_MS;
     url->wait_ms = RK_REDIS_WAIT_MS;
+    url->check_ms = RK_REDIS_CHECK_MS;
 }
 
 enum rk_status rk_redis_url_parse(struct rk_redis_url *out, const char *text,

@@ -25,6 +25,9 @@ enum {
     RK_REDIS_TIMEOUT_MS = 5000, /* unless timeout-ms says otherwise */
     RK_REDIS_WAIT_MAX = 16,
     RK_REDIS_WAIT_MS = 1000, /* unless wait-ms says otherwise */
+    RK_REDIS_CHECK_MS_MIN = 100,
+    RK_REDIS_CHECK_MS_MAX = 600000,
+    RK_REDIS_CHECK_MS = 30000, /* unless check-ms says otherwise */
 };
 
 enum rk_redis_kind { RK_REDIS_SINGLE, RK_REDIS_SENTINEL, RK_REDIS_CLUSTER };
@@ -55,6 +58,7 @@ struct rk_redis_url {
     uint32_t timeout_ms;     /* of a command that names no deadline */
     uint32_t wait;           /* replicas that a write waits for; 0: none */
     uint32_t wait_ms;        /* how long at most */
+    uint32_t check_ms;       /* between two looks at a master's configuration */
     struct rk_arena arena;
 };
 

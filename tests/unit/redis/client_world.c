@@ -32,6 +32,13 @@ static void on_server(void *context, const struct rk_redis_server *server)
     world->servers++;
 }
 
+static void on_facts(void *context)
+{
+    struct world *world = context;
+    assert_false(world->is_within);
+    world->facts++;
+}
+
 void world_init(struct world *world, const char *scheme, const char *rest,
                 fake_command *command)
 {
@@ -48,7 +55,7 @@ void world_init(struct world *world, const char *scheme, const char *rest,
         .base = world->base,
         .url = &world->url,
         .seed = 7,
-        .io = {.context = world, .server = on_server},
+        .io = {.context = world, .server = on_server, .facts = on_facts},
     };
     assert_int_equal(rk_redis_new(&world->redis, &options, &err), RK_OK);
 }

@@ -29,6 +29,7 @@ struct world {
     uint32_t messages;
     uint32_t channel_ups;
     uint32_t servers;
+    uint32_t facts;
     char seen[4096]; /* commands, a line each */
 };
 

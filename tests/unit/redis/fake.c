@@ -19,14 +19,15 @@
 /* Answers the greeting as a master would; false: it is no part of it. */
 static bool greet(struct fake_link *link, const char *text)
 {
-    static const char info[] = "run_id:abc\r\nredis_version:7.0.15\r\nrole:master\r\n"
-                               "maxmemory_policy:noeviction\r\n";
     if (strcmp(text, "INFO") == 0) {
+        const char *info = link->fake->info;
         char head[32];
-        (void)snprintf(head, sizeof(head), "$%zu\r\n", sizeof(info) - 1);
+        (void)snprintf(head, sizeof(head), "$%zu\r\n", strlen(info));
         fake_write(link, head);
         fake_write(link, info);
         fake_write(link, "\r\n");
+    } else if (strcmp(text, "CONFIG GET appendfsync") == 0) {
+        fake_write(link, link->fake->fsync);
     } else if (strcmp(text, "ROLE") == 0) {
         fake_write(link, "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
     } else if (strncmp(text, "CLIENT SETNAME", 14) == 0) {
@@ -105,6 +106,9 @@ void fake_init(struct fake *fake, struct event_base *base, fake_command *command
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     memset(fake, 0, sizeof(*fake));
     fake->base = base;
+    fake->info = "run_id:abc\r\nredis_version:7.0.15\r\nrole:master\r\n"
+                 "maxmemory_policy:noeviction\r\n";
+    fake->fsync = "*2\r\n$11\r\nappendfsync\r\n$8\r\neverysec\r\n";
     fake->command = command;
     fake->context = context;
     rk_list_init(&fake->links);

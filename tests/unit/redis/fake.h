@@ -28,6 +28,8 @@ struct fake {
     uint16_t port;
     uint32_t connects;
     uint32_t commands; /* beside the greeting */
+    const char *info;  /* what it answers to INFO, */
+    const char *fsync; /* and to CONFIG GET appendfsync: the reply with its marks */
     fake_command *command;
     void *context;
 };

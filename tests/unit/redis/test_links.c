@@ -61,6 +61,66 @@ static void test_channels(void **state)
     world_fini(&world);
 }
 
+/* ---- configuration ------------------------------------------------------------------ */
+
+static void say_nothing(struct fake_link *link, const char *text)
+{
+    (void)link;
+    (void)text;
+}
+
+/* Once more after an answer that may be on its way. */
+static void read_again(struct world *world)
+{
+    turn_until(world, &world->facts, world->facts + 2);
+}
+
+static void test_configuration(void **state)
+{
+    static struct world world;
+    (void)state;
+    world_init(&world, "redis", "?check-ms=100", say_nothing);
+    assert_null(rk_redis_master(world.redis, 1));
+    turn_until(&world, &world.facts, 1);
+    assert_int_equal(world.servers, 1);
+    const struct rk_redis_server *server = rk_redis_master(world.redis, 1);
+    assert_non_null(server);
+    assert_null(rk_redis_master(world.redis, 2));
+    assert_string_equal(server->policy, "noeviction");
+    assert_string_equal(server->fsync, "everysec");
+    assert_false(server->is_aof);
+    world.fake.info = "run_id:def\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:1\r\n"
+                      "role:master\r\nmaster_replid:1\r\n";
+    world.fake.fsync = "*2\r\n$11\r\nappendfsync\r\n$6\r\nalways\r\n";
+    read_again(&world);
+    server = rk_redis_master(world.redis, 1);
+    assert_string_equal(server->policy, "allkeys-lru");
+    assert_string_equal(server->fsync, "always");
+    assert_true(server->is_aof);
+    /* What tells a restart and a failover is that of the connection. */
+    assert_string_equal(server->run_id, "abc");
+    assert_string_equal(server->replid, "");
+    /* Answers that say nothing. */
+    world.fake.fsync = "-NOPERM x\r\n";
+    read_again(&world);
+    assert_string_equal(rk_redis_master(world.redis, 1)->fsync, "");
+    world.fake.fsync = "*2\r\n$11\r\nappendfsync\r\n$15\r\nlonger than any\r\n";
+    read_again(&world);
+    assert_string_equal(rk_redis_master(world.redis, 1)->fsync, "");
+    assert_int_equal(world.servers, 1);
+    struct rk_redis_stats stats;
+    rk_redis_stats(world.redis, &stats);
+    assert_int_equal(stats.losses, 0);
+    /* It became a replica, and the connection lives: it is left. */
+    world.fake.info = "run_id:abc\r\nrole:slave\r\n";
+    uint64_t limit = now_ms() + 20000;
+    while (rk_redis_master(world.redis, 1) != NULL) {
+        assert_int_equal(event_base_loop(world.base, EVLOOP_ONCE), 0);
+        assert_true(now_ms() < limit);
+    }
+    world_fini(&world);
+}
+
 /* ---- guides ------------------------------------------------------------------------- */
 
 static void lie_about_slots(struct fake_link *link, const char *text)
@@ -266,11 +326,9 @@ static void test_new_without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_channels),
-        cmocka_unit_test(test_maps),
-        cmocka_unit_test(test_masters),
-        cmocka_unit_test(test_without_memory),
-        cmocka_unit_test(test_new_without_memory),
+        cmocka_unit_test(test_channels),       cmocka_unit_test(test_configuration),
+        cmocka_unit_test(test_maps),           cmocka_unit_test(test_masters),
+        cmocka_unit_test(test_without_memory), cmocka_unit_test(test_new_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

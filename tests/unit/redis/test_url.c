@@ -35,7 +35,7 @@ static void test_single(void **state)
     (void)state;
     struct rk_redis_url url =
         parsed("redis://me:p%40ss%2f:x@example.org:7000/3?prefix=app%3A"
-               "&timeout-ms=700&wait=2&wait-ms=50");
+               "&timeout-ms=700&wait=2&wait-ms=50&check-ms=200");
     assert_int_equal(url.kind, RK_REDIS_SINGLE);
     assert_false(url.is_tls);
     assert_int_equal(url.address_count, 1);
@@ -48,6 +48,7 @@ static void test_single(void **state)
     assert_int_equal(url.timeout_ms, 700);
     assert_int_equal(url.wait, 2);
     assert_int_equal(url.wait_ms, 50);
+    assert_int_equal(url.check_ms, 200);
     rk_redis_url_fini(&url);
     rk_redis_url_fini(&url);
 }
@@ -175,6 +176,7 @@ static void test_refused(void **state)
         {"redis://h?wait=1&wait=1", "wait: given twice"},
         {"redis://h?wait=17", "wait: must be a number from 0 to 16"},
         {"redis://h?wait-ms=0", "wait-ms: must be"},
+        {"redis://h?check-ms=99", "check-ms: must be a number from 100 to 600000"},
         {"redis://h?timeout-ms=9", "timeout-ms: must be a number from 10 to 600000"},
         {"redis://h?timeout-ms=1s", "timeout-ms: must be"},
         {"redis://h?prefix=a{b}", "prefix: must not hold { or }"},
