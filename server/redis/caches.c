@@ -435,16 +435,21 @@ void rk_redis_caches_call(struct rk_redis_caches *caches, uint64_t number,
     }
 }
 
+/* Answers may let others come in: those who wait are put aside before the first one. */
+static void take_unready(struct rk_redis_caches *caches, struct rk_list *out, bool is_now)
+{
+    rk_list_each_safe (link, &caches->unready) {
+        if (is_ready(RK_CONTAINER(link, struct rk_cache_call, link)) != is_now) continue;
+        rk_list_remove(link);
+        rk_list_push_back(out, link);
+    }
+}
+
 void rk_caches_start_ready(struct rk_redis_caches *caches)
 {
     struct rk_list ready;
     rk_list_init(&ready);
-    rk_list_each_safe (link, &caches->unready) {
-        struct rk_cache_call *call = RK_CONTAINER(link, struct rk_cache_call, link);
-        if (!is_ready(call)) continue;
-        rk_list_remove(link);
-        rk_list_push_back(&ready, link);
-    }
+    take_unready(caches, &ready, true);
     while (!rk_list_is_empty(&ready)) {
         struct rk_cache_call *call = RK_CONTAINER(ready.next, struct rk_cache_call, link);
         rk_list_remove(&call->link);
@@ -476,6 +481,19 @@ void rk_redis_caches_history(struct rk_redis_caches *caches, uint64_t history)
     caches->history = history;
     rk_redis_caches_reset(caches);
     rk_caches_start_ready(caches);
+}
+
+void rk_redis_caches_refuse(struct rk_redis_caches *caches, const char *why)
+{
+    struct rk_list refused;
+    rk_list_init(&refused);
+    take_unready(caches, &refused, false);
+    while (!rk_list_is_empty(&refused)) {
+        struct rk_cache_call *call = RK_CONTAINER(refused.next, struct rk_cache_call, link);
+        rk_list_remove(&call->link);
+        rk_cache_call_fail(call, RK_EUNAVAILABLE, NULL, "%s", why);
+        rk_cache_call_check(call);
+    }
 }
 
 void rk_redis_caches_reset(struct rk_redis_caches *caches)

@@ -58,6 +58,8 @@ void rk_redis_caches_free(struct rk_redis_caches *caches);
 /* The history that positions carry, once it is known whose data Redis holds: calls wait
  * for it. Another one: the copies go. 0: not known any more. */
 void rk_redis_caches_history(struct rk_redis_caches *caches, uint64_t history);
+/* Redis holds what is not this cluster's: answers those who wait for the history. */
+void rk_redis_caches_refuse(struct rk_redis_caches *caches, const char *why);
 /* A cache.* request, decoded and checked; borrowed. deadline_ms from now. */
 void rk_redis_caches_call(struct rk_redis_caches *caches, uint64_t number,
                           const struct rk_request *request, uint32_t deadline_ms);

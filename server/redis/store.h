@@ -82,5 +82,14 @@ void rk_store_server(struct rk_store *store, const struct rk_redis_server *serve
 /* Why calls are refused although Redis answers: it holds another cluster's data, or a newer
  * format. "" if they are not. */
 const char *rk_store_refusal(const struct rk_store *store);
+/* Whether Redis said that it holds this cluster's data. Not while it is asked anew. */
+bool rk_store_is_known(const struct rk_store *store);
+/* Calls back once, when that is known, or refused, or was not heard for long: perhaps
+ * within this function. RK_ENOMEM: it does not. */
+RK_MUST_CHECK enum rk_status
+rk_store_when_known(struct rk_store *store, void (*known)(void *context), void *context);
+/* Redis may have been emptied, and others may have come since: unless it said it a moment
+ * ago, it is asked again whose data it holds, and calls wait for that. */
+void rk_store_check(struct rk_store *store);
 void rk_store_stats(const struct rk_store *store, struct rk_store_stats *out);
 #endif

@@ -300,12 +300,42 @@ void rk_ask_begin(struct rk_ask *call)
         rk_list_push_back(&store->waiting, &call->link);
         rk_ask_wake_at(call, call->deadline_ms);
         rk_store_look(store);
+    } else if (call->known != NULL) {
+        rk_ask_answer(call, &(struct rk_reply){.status = RK_OK});
     } else if (is_queue_op(call->request.op)) {
         rk_queues_start(call);
     } else {
         rk_ask_fail(call, RK_EUNSUPPORTED, NULL, "%s: not offered by the redis engine",
                     rk_op_info(call->request.op)->name);
     }
+}
+
+bool rk_store_is_known(const struct rk_store *store)
+{
+    return store->history != 0 && store->refusal[0] == '\0';
+}
+
+static void now_known(struct rk_ask *call, const struct rk_reply *reply)
+{
+    (void)reply;
+    call->known(call->context);
+}
+
+enum rk_status rk_store_when_known(struct rk_store *store, void (*known)(void *context),
+                                   void *context)
+{
+    const struct rk_request request = {.op = RK_OP_CACHE_STATS};
+    struct rk_ask *call = rk_ask_own(store, &request, rk_store_now() + RK_DEADLINE_MAX_MS,
+                                     now_known, context);
+    if (call == NULL) return RK_ENOMEM;
+    call->known = known;
+    rk_ask_begin(call);
+    return RK_OK;
+}
+
+void rk_store_check(struct rk_store *store)
+{
+    (void)rk_store_doubt(store);
 }
 
 void rk_ask_again(struct rk_ask *call)

@@ -68,7 +68,8 @@ struct rk_ask {
     uint8_t begins; /* anew */
     rk_ask_heard *answered;
     void (*finished)(struct rk_ask *call, const struct rk_reply *reply); /* own calls */
-    void *context;                                                       /* of finished */
+    void (*known)(void *context); /* asks nothing: see rk_store_when_known */
+    void *context;                /* of finished or known */
 
     /* Parts. */
     struct rk_ask *whole;

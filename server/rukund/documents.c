@@ -179,6 +179,13 @@ bool rk_document_health(struct rk_buf *out, struct rk_worker *worker)
     text_field(out, "node", status.name);
     rk_buf_append_string(out, ",");
     text_field(out, "state", worker->is_stopping ? "stopping" : status.state);
-    rk_buf_printf(out, ",\"quorum\":%s}", status.has_quorum ? "true" : "false");
+    rk_buf_printf(out, ",\"quorum\":%s", status.has_quorum ? "true" : "false");
+    const char *reason =
+        worker->engine->reason != NULL ? worker->engine->reason(worker) : "";
+    if (reason[0] != '\0') {
+        rk_buf_append_string(out, ",");
+        text_field(out, "reason", reason);
+    }
+    rk_buf_append_string(out, "}");
     return is_ready;
 }

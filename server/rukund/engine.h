@@ -23,6 +23,9 @@ struct rk_engine {
     /* The client went away: no answer is given. */
     void (*drop)(struct rk_worker *worker, uint64_t number);
     void (*status)(struct rk_worker *worker, struct rk_host_status *out);
+    /* What keeps it from serving although the nodes have a quorum, one line; "": nothing.
+     * NULL: nothing ever does. */
+    const char *(*reason)(struct rk_worker *worker);
     /* What the engine adds to /metrics; or NULL. */
     void (*print_metrics)(struct rk_worker *worker, struct rk_buf *out);
     /* The store of sessions and locks, see host/store.h; NULL: they are in the log. */

@@ -22,8 +22,16 @@ struct rk_redis_engine {
     struct rk_store *store; /* of queues */
     struct rk_lock_store *locks;
     char client_name[RK_NODE_NAME_MAX + 8];
-    char refusal[512]; /* why calls are refused although Redis answers; "": they are not */
+    char policy[512];     /* why Redis must not be used: it evicts; "": it does not */
+    bool is_known;        /* since it was connected to, Redis said whose data it holds */
+    bool is_known_wanted; /* calls of caches wait for that */
 };
+
+/* Why calls are refused although Redis answers; "": they are not. */
+static const char *refusal_of(const struct rk_redis_engine *engine)
+{
+    return engine->policy[0] != '\0' ? engine->policy : rk_store_refusal(engine->store);
+}
 
 /* --- Redis speaks -------------------------------------------------------------------- */
 
@@ -49,30 +57,49 @@ static void on_state(void *context, bool is_up)
 }
 
 /* A Redis that evicts would lose what was promised: refused, not warned of. */
-static void check_policy(struct rk_redis_engine *engine,
-                         const struct rk_redis_server *server)
+static void check_policy(struct rk_redis_engine *engine)
 {
-    struct rk_log *log = &engine->worker->log;
-    engine->refusal[0] = '\0';
-    if (server->policy[0] == '\0') {
-        rk_log_event(log, RK_LOG_WARN,
-                     "maxmemory-policy may not be read; it must be noeviction",
-                     RK_LOG_TEXT("server", server->address));
-    } else if (strcmp(server->policy, "noeviction") != 0) {
-        (void)snprintf(engine->refusal, sizeof(engine->refusal),
-                       "Redis at %s has maxmemory-policy %s, which forgets what it holds; "
-                       "set it to noeviction",
-                       server->address, server->policy);
-        rk_log_line(log, RK_LOG_ERROR, engine->refusal);
+    char why[sizeof(engine->policy)] = "";
+    for (uint32_t i = 1; i <= rk_redis_node_count(engine->redis) && why[0] == '\0'; i++) {
+        const struct rk_redis_server *server = rk_redis_master(engine->redis, i);
+        if (server != NULL && server->policy[0] != '\0' &&
+            strcmp(server->policy, "noeviction") != 0)
+            (void)snprintf(why, sizeof(why),
+                           "Redis at %s has maxmemory-policy %s, which forgets what it "
+                           "holds; set it to noeviction",
+                           server->address, server->policy);
     }
+    /* A master that can not be asked now is taken for what it was. */
+    if (why[0] == '\0' && !rk_redis_is_up(engine->redis)) return;
+    if (strcmp(why, engine->policy) == 0) return;
+    memcpy(engine->policy, why, sizeof(why));
+    if (why[0] != '\0')
+        rk_log_line(&engine->worker->log, RK_LOG_ERROR, why);
+    else
+        rk_log_line(&engine->worker->log, RK_LOG_INFO,
+                    "maxmemory-policy is noeviction now: calls are taken again");
+}
+
+static void on_facts(void *context)
+{
+    struct rk_redis_engine *engine = context;
+    check_policy(engine);
+    rk_store_check(engine->store);
 }
 
 static void on_server(void *context, const struct rk_redis_server *server)
 {
     struct rk_redis_engine *engine = context;
-    check_policy(engine, server);
-    if (engine->caches != NULL) rk_redis_caches_reset(engine->caches);
-    if (engine->store != NULL) rk_store_server(engine->store, server);
+    if (server->policy[0] == '\0')
+        rk_log_event(&engine->worker->log, RK_LOG_WARN,
+                     "maxmemory-policy may not be read; it must be noeviction",
+                     RK_LOG_TEXT("server", server->address));
+    /* It may be another Redis than before: the copies go, and calls wait until it is known
+     * whose data it holds. */
+    rk_redis_caches_history(engine->caches, 0);
+    rk_redis_caches_reset(engine->caches);
+    rk_store_server(engine->store, server);
+    engine->is_known = false;
 }
 
 /* --- the caches ask ------------------------------------------------------------------ */
@@ -81,6 +108,44 @@ static void on_reply(void *context, uint64_t number, const struct rk_reply *repl
 {
     struct rk_redis_engine *engine = context;
     rk_calls_answer(engine->worker, number, reply);
+}
+
+static uint32_t deadline_of(const struct rk_request *request)
+{
+    uint64_t span =
+        request->deadline_ms != 0 ? request->deadline_ms : request->wait_ms + MARGIN_MS;
+    return (uint32_t)(span < RK_DEADLINE_MAX_MS ? span : RK_DEADLINE_MAX_MS);
+}
+
+/* Doubts do not stop the caches: until Redis says otherwise it is what it was. */
+static bool is_known(struct rk_redis_engine *engine)
+{
+    engine->is_known = engine->is_known || rk_store_is_known(engine->store);
+    return engine->is_known;
+}
+
+static void on_known(void *context)
+{
+    struct rk_redis_engine *engine = context;
+    engine->is_known_wanted = false;
+    rk_worker_touch(engine->worker);
+    if (refusal_of(engine)[0] != '\0')
+        rk_redis_caches_refuse(engine->caches, refusal_of(engine));
+    else if (is_known(engine))
+        rk_redis_caches_history(engine->caches, rk_host_history(engine->worker->host));
+}
+
+static void call_cache(struct rk_redis_engine *engine, uint64_t number,
+                       const struct rk_request *request)
+{
+    if (is_known(engine)) {
+        rk_redis_caches_history(engine->caches, rk_host_history(engine->worker->host));
+    } else if (!engine->is_known_wanted) {
+        engine->is_known_wanted = true;
+        if (rk_store_when_known(engine->store, on_known, engine) != RK_OK)
+            engine->is_known_wanted = false;
+    }
+    rk_redis_caches_call(engine->caches, number, request, deadline_of(request));
 }
 
 static uint32_t group_of(void *context, struct rk_slice key)
@@ -117,13 +182,6 @@ static void refuse(struct rk_worker *worker, uint64_t number, enum rk_op op,
     rk_calls_answer(worker, number, &reply);
 }
 
-static uint32_t deadline_of(const struct rk_request *request)
-{
-    uint64_t span =
-        request->deadline_ms != 0 ? request->deadline_ms : request->wait_ms + MARGIN_MS;
-    return (uint32_t)(span < RK_DEADLINE_MAX_MS ? span : RK_DEADLINE_MAX_MS);
-}
-
 static bool is_area(enum rk_op op, const char *area)
 {
     const struct rk_op_info *info = rk_op_info(op);
@@ -137,20 +195,20 @@ static void call(struct rk_worker *worker, uint64_t number,
     struct rk_redis_engine *engine = worker->redis;
     const char *field = NULL;
     const char *why = rk_redis_refusal(request, &field);
+    const char *refusal = refusal_of(engine);
     rk_worker_touch(worker);
     if (is_area(request->op, "cluster") ||
-        (engine->refusal[0] == '\0' &&
+        (refusal[0] == '\0' &&
          (is_area(request->op, "lock") || is_area(request->op, "session")))) {
         rk_host_call(worker->host, number, request);
     } else if (why != NULL) {
         char text[256];
         (void)snprintf(text, sizeof(text), "%s: not with the redis engine: %s", field, why);
         refuse(worker, number, request->op, RK_EUNSUPPORTED, field, text);
-    } else if (engine->refusal[0] != '\0') {
-        refuse(worker, number, request->op, RK_EUNAVAILABLE, NULL, engine->refusal);
+    } else if (refusal[0] != '\0') {
+        refuse(worker, number, request->op, RK_EUNAVAILABLE, NULL, refusal);
     } else if (is_area(request->op, "cache")) {
-        rk_redis_caches_history(engine->caches, rk_host_history(worker->host));
-        rk_redis_caches_call(engine->caches, number, request, deadline_of(request));
+        call_cache(engine, number, request);
     } else if (is_area(request->op, "queue")) {
         rk_store_call(engine->store, number, request);
     } else {
@@ -167,11 +225,20 @@ static void drop(struct rk_worker *worker, uint64_t number)
     rk_host_drop(worker->host, number);
 }
 
+/* Why calls on data are not served, "": they are. */
+static const char *reason(struct rk_worker *worker)
+{
+    struct rk_redis_engine *engine = worker->redis;
+    const char *refusal = refusal_of(engine);
+    if (!rk_redis_is_up(engine->redis)) return rk_redis_reason(engine->redis);
+    if (refusal[0] != '\0') return refusal;
+    return is_known(engine) ? "" : "Redis has not said yet whose data it holds";
+}
+
 static void status(struct rk_worker *worker, struct rk_host_status *out)
 {
     rk_host_status(worker->host, out);
-    out->has_quorum = out->has_quorum && rk_redis_is_up(worker->redis->redis) &&
-                      worker->redis->refusal[0] == '\0';
+    out->has_quorum = out->has_quorum && reason(worker)[0] == '\0';
 }
 
 static enum rk_status open_caches(struct rk_redis_engine *engine)
@@ -229,10 +296,9 @@ static void on_stored(void *context, const struct rk_host_store_answer *answer)
     rk_host_stored(engine->worker->host, answer);
 }
 
-static const char *refusal_of(void *context)
+static const char *why_not(void *context)
 {
-    const struct rk_redis_engine *engine = context;
-    return engine->refusal;
+    return refusal_of(context);
 }
 
 static enum rk_status open_locks(struct rk_redis_engine *engine)
@@ -242,7 +308,7 @@ static enum rk_status open_locks(struct rk_redis_engine *engine)
         .redis = engine->redis,
         .prefix = engine->url.prefix,
         .wait = engine->url.wait,
-        .io = {engine, on_record, on_loaded, on_stored, cluster_of, refusal_of},
+        .io = {engine, on_record, on_loaded, on_stored, cluster_of, why_not},
     };
     return rk_lock_store_new(&engine->locks, &options);
 }
@@ -275,7 +341,7 @@ static enum rk_status open_engine(struct rk_worker *worker)
         .url = &engine->url,
         .client_name = engine->client_name,
         .seed = rk_random_next(&worker->random),
-        .io = {engine, on_log, on_state, on_server},
+        .io = {engine, on_log, on_state, on_server, on_facts},
     };
     if (status == RK_OK) status = rk_redis_new(&engine->redis, &options, &error);
     if (status == RK_OK) status = open_caches(engine);
@@ -385,6 +451,7 @@ const struct rk_engine rk_engine_redis = {
     .call = call,
     .drop = drop,
     .status = status,
+    .reason = reason,
     .print_metrics = print_metrics,
     .store_claim = store_claim,
     .store_write = store_write,

@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cluster"))
 
+import redis_server  # noqa: E402
 from redis_server import Redis, wait_until  # noqa: E402
 from rukun_cluster import Cluster  # noqa: E402
 
@@ -284,27 +285,134 @@ def test_redis_away_is_503_and_comes_back(store):
         wait_until(lambda: node.get("/health").status == 200, what="healthy again")
 
 
+CALLS = {
+    "/cache/put": {"k": "a", "v": 1},
+    "/cache/get": {"k": "a"},
+    "/cache/delete": {"keys": ["a", "b"]},
+    "/cache/touch": {"k": "a", "ttl_ms": 1000},
+    "/cache/add": {"k": "n", "delta": 1},
+    "/cache/invalidate": {},
+    "/cache/configure": {"ttl_ms": 1000},
+    "/queue/publish": {"topic": "t", "data": 1},
+    "/lock/acquire": {"resource": "r", "owner": "o"},
+    "/session/open": {},
+}
+
+
+def answer(node, path):
+    """None while it starts."""
+    try:
+        return node.post(path, CALLS[path], headers={"Rukun-Deadline-Ms": "2000"})
+    except OSError:
+        return None
+
+
+def assert_refused(node, why, paths=tuple(CALLS)):
+    """Every call is refused with that reason, once it is known; /health and /readyz say it."""
+    for path in paths:
+        refused = wait_until(lambda: (came := answer(node, path)) is not None
+                             and why in came.data.get("detail", "") and came,
+                             what=f"{path} is refused: {why}")
+        assert (refused.status, refused["code"], refused["outcome"]) == (503, "unavailable", "not_done")
+    for path in ("/health", "/readyz"):
+        health = node.get(path)
+        assert health.status == 503 and why in health["reason"], health
+    assert node.get("/livez").status == 200
+
+
+def assert_taken(node, paths=tuple(CALLS)):
+    for path in paths:
+        wait_until(lambda: answer(node, path).status == 200, what=f"{path} is taken")
+    health = wait_until(lambda: (came := node.get("/health")).status == 200 and came)
+    assert "reason" not in health.data
+
+
 def test_a_redis_that_evicts_is_refused(store):
     with Redis(maxmemory_policy="allkeys-lru") as redis, \
-            Cluster(size=1, flags=engine(redis)) as cluster:
+            Cluster(size=1, flags=engine(redis, query="check-ms=200")) as cluster:
         node = cluster["n1"]
-
-        def refusal():
-            try:
-                answer = node.post("/cache/put", {"k": "a", "v": 1},
-                                   headers={"Rukun-Deadline-Ms": "500"})
-            except OSError:
-                return None  # it starts
-            return answer if "noeviction" in answer["detail"] else None
-
-        refused = wait_until(refusal, what="it says why")
-        assert refused.status == 503
-        assert redis("EXISTS", "cache:{a}") == 0
+        assert_refused(node, "noeviction")
+        assert set(redis("KEYS", "*")) <= {"rukun:meta"}
+        # What a person changes is seen, with all connections as they are.
         redis("CONFIG", "SET", "maxmemory-policy", "noeviction")
-        redis("CLIENT", "KILL", "TYPE", "normal")
-        wait_until(lambda: node.post("/cache/put", {"k": "a", "v": 1},
-                                     headers={"Rukun-Deadline-Ms": "500"}).status == 200,
-                   what="accepted once it keeps what it holds")
+        assert_taken(node)
+        connects = node.metric("rukun_redis_connects_total")
+        redis("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
+        assert_refused(node, "volatile-ttl")
+        assert node.metric("rukun_redis_connects_total") == connects
+
+
+def test_one_master_of_a_cluster_that_evicts_is_enough(store):
+    with redis_server.Cluster(replicas=0) as redis:
+        evicting, *others = redis.masters()
+        evicting("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+        flags = ["--engine", "redis", "--redis-url", redis.url(query="check-ms=600000")]
+        with Cluster(size=1, flags=flags) as cluster:
+            node = cluster["n1"]
+            assert_refused(node, evicting.address, ["/cache/put", "/queue/publish", "/lock/acquire"])
+            # The others come back last, and say that they keep all.
+            connects = node.metric("rukun_redis_connects_total")
+            for master in others:
+                master("CLIENT", "KILL", "TYPE", "normal")
+            wait_until(lambda: node.metric("rukun_redis_connects_total") >= connects + 2
+                       and node.metric("rukun_redis_up") == 1, what="they are connected again")
+            assert_refused(node, evicting.address, ["/cache/put", "/queue/publish", "/lock/acquire"])
+            evicting("CONFIG", "SET", "maxmemory-policy", "noeviction")
+            evicting("CLIENT", "KILL", "TYPE", "normal")
+            assert_taken(node, ["/cache/put", "/queue/publish", "/lock/acquire"])
+
+
+def test_a_policy_that_may_not_be_read_is_warned_of(store):
+    with Redis(maxmemory_policy="allkeys-lru") as redis:
+        redis("ACL", "SETUSER", "me", "on", ">pw", "~*", "&*", "+@all", "-info", "-config")
+        url = redis.url().replace("redis://", "redis://me:pw@")
+        with Cluster(size=1, flags=["--engine", "redis", "--redis-url", url]) as cluster:
+            cluster.wait_ready()
+            assert_taken(cluster["n1"], ["/cache/put", "/queue/publish", "/lock/acquire"])
+            assert "maxmemory-policy may not be read" in cluster["n1"].log_text()
+
+
+def test_another_cluster_s_data_is_refused(store):
+    with Redis() as redis, Cluster(size=1, flags=engine(redis)) as first:
+        first.wait_ready()
+        call(first["n1"], "put", k="a", v="theirs")
+        position = call(first["n1"], "get", k="a").headers["Rukun-Position"]
+        with Cluster(size=1, flags=engine(redis)) as second:
+            node = second["n1"]
+            assert_refused(node, "another prefix")
+            refused = node.post("/cache/get", {"k": "a", "consistency": "local"},
+                                headers={"Rukun-Position": position})
+            assert refused.status == 503 and "another prefix" in refused["detail"]
+        assert call(first["n1"], "get", k="a")["value"] == "theirs"
+        assert redis("EXISTS", "cache:settings", "cache:{n}", "q:{t}:msg") == 0
+
+
+def test_a_migration_that_is_not_finished_is_refused(store):
+    with Redis() as redis:
+        redis("HSET", "rukun:meta", "format", 1, "cluster", "(migration not finished)", "history", 7)
+        redis("HSET", "cache:{a}", "value", 1, "encoding", "json", "version", 1)
+        with Cluster(size=1, flags=engine(redis)) as cluster:
+            assert_refused(cluster["n1"], "being moved there")
+            assert redis("HGET", "cache:{a}", "value") == "1"
+            redis("HDEL", "rukun:meta", "cluster")
+            assert_taken(cluster["n1"], ["/cache/get", "/queue/publish", "/lock/acquire"])
+            assert call(cluster["n1"], "get", k="a")["value"] == 1
+
+
+def test_others_that_come_later_are_noticed(store):
+    """Redis is emptied and taken by another cluster, while the connections live."""
+    with Redis() as redis, Cluster(size=1, flags=engine(redis, query="check-ms=200")) as cluster:
+        cluster.wait_ready()
+        node = cluster["n1"]
+        call(node, "put", k="a", v=1)
+        connection = redis.connect()
+        connection.send("MULTI")
+        connection.send("FLUSHALL")
+        connection.send("HSET", "rukun:meta", "format", 1, "cluster", "others", "history", 7)
+        connection.send("EXEC")
+        assert [connection.read() for _ in range(4)][-1] == ["OK", 3]
+        connection.close()
+        assert_refused(node, "others", ["/cache/get", "/cache/put"])
 
 
 def test_a_full_redis_refuses_and_loses_nothing(store):
