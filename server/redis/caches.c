@@ -229,17 +229,18 @@ void rk_cache_call_fail(struct rk_cache_call *call, enum rk_status status,
     va_end(arguments);
 }
 
-/* Of several keys some may be done: then the outcome of the whole is not known. */
+/* What was changed of several keys stays, and so does what a script wrote before it failed.
+ */
 static void fail_whole(struct rk_cache_call *call)
 {
     struct rk_reply *reply = &call->failure;
-    bool is_write = rk_op_info(call->request.op)->is_write;
-    if (is_write && call->done_count != 0 && reply->status == RK_EUNAVAILABLE) {
+    bool is_open = rk_op_info(call->request.op)->is_write && call->has_done;
+    if (is_open && reply->status == RK_EUNAVAILABLE) {
         reply->status = RK_EUNKNOWN;
         reply->retry_after_ms = 0;
     }
     reply->outcome =
-        reply->status == RK_EUNKNOWN ? RK_OUTCOME_UNKNOWN : RK_OUTCOME_NOT_DONE;
+        is_open || reply->status == RK_EUNKNOWN ? RK_OUTCOME_UNKNOWN : RK_OUTCOME_NOT_DONE;
     rk_cache_call_answer(call, reply);
 }
 
@@ -297,24 +298,52 @@ bool rk_cache_part_eval(struct rk_cache_part *part, struct rk_redis_script *scri
     return true;
 }
 
-bool rk_cache_part_came(struct rk_cache_part *part, const struct rk_redis_result *result)
+/* Whether the command of the call that ended so may have changed something. */
+static bool may_be_done(const struct rk_redis_result *result)
+{
+    switch (result->status) {
+    case RK_EUNAVAILABLE:
+    case RK_EFULL:
+    case RK_ESIZE: return false;
+    default: return true;
+    }
+}
+
+bool rk_cache_part_done(struct rk_cache_part *part, const struct rk_redis_result *result)
 {
     struct rk_cache_call *call = part->call;
+    bool is_write = rk_op_info(call->request.op)->is_write;
+    uint32_t wait = is_write ? call->caches->wait : 0;
     part->eval = 0;
     call->open_count--;
     if (result->status != RK_OK) {
-        rk_cache_call_fail(call, result->status, NULL, "Redis: %s", result->text);
+        bool is_lost_read = result->status == RK_EUNKNOWN && !is_write;
+        call->has_done = call->has_done || may_be_done(result);
+        rk_cache_call_fail(call, is_lost_read ? RK_EUNAVAILABLE : result->status, NULL,
+                           "Redis: %s", result->text);
         return false;
     }
-    call->done_count++;
-    if (rk_op_info(call->request.op)->is_write && result->replicas >= 0 &&
-        (uint32_t)result->replicas < call->caches->wait) {
+    if (wait == 0 || (result->replicas >= 0 && (uint32_t)result->replicas >= wait))
+        return true;
+    call->has_done = true;
+    if (result->replicas < 0)
         rk_cache_call_fail(call, RK_EUNKNOWN, NULL,
-                           "%" PRId32 " of %" PRIu32 " replicas have the write",
-                           result->replicas, call->caches->wait);
-        return false;
-    }
+                           "done, but Redis was lost before it said how many replicas have "
+                           "it: a failover may lose it");
+    else
+        rk_cache_call_fail(call, RK_EUNKNOWN, NULL,
+                           "done, but only %" PRId32 " of %" PRIu32
+                           " replicas have it: a failover may lose it",
+                           result->replicas, wait);
+    return false;
+}
+
+bool rk_cache_part_came(struct rk_cache_part *part, const struct rk_redis_result *result)
+{
+    struct rk_cache_call *call = part->call;
+    if (!rk_cache_part_done(part, result)) return false;
     if (result->reply->type == REDIS_REPLY_ARRAY) return true;
+    call->has_done = true;
     rk_cache_call_fail(call, RK_EIO, NULL, "Redis answered a script with no list");
     return false;
 }
@@ -351,6 +380,19 @@ static void stats_answer(struct rk_redis_caches *caches, uint64_t number,
     caches->io.reply(caches->io.context, number, &reply);
 }
 
+/* A call that waits outlives the memory of what came. */
+static enum rk_status position_copy(struct rk_cache_call *call,
+                                    const struct rk_position *position)
+{
+    struct rk_position *out = &call->request.position;
+    *out = *position;
+    if (position->count == 0) return RK_OK;
+    out->items = rk_arena_calloc(&call->arena, position->count, sizeof(*out->items));
+    if (out->items == NULL) return RK_ENOMEM;
+    memcpy(out->items, position->items, position->count * sizeof(*out->items));
+    return RK_OK;
+}
+
 static enum rk_status call_fill(struct rk_cache_call *call,
                                 const struct rk_request *request)
 {
@@ -359,7 +401,8 @@ static enum rk_status call_fill(struct rk_cache_call *call,
     if (status == RK_OK)
         status = rk_request_decode(&call->request, rk_buf_slice(&call->copy), &call->arena);
     if (status != RK_OK) return status;
-    call->request.position = request->position;
+    status = position_copy(call, &request->position);
+    if (status != RK_OK) return status;
     call->client = rk_arena_copy(&call->arena, request->client);
     if (call->client.size != request->client.size) return RK_ENOMEM;
     call->seq = request->seq;

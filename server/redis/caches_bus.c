@@ -104,11 +104,8 @@ static void on_configured(void *context, const struct rk_redis_result *result)
     struct rk_cache_call *call = part->call;
     struct rk_redis_caches *caches = call->caches;
     struct rk_slice name = rk_cache_call_cache(call);
-    part->eval = 0;
-    call->open_count--;
-    if (result->status != RK_OK) {
-        rk_cache_call_fail(call, result->status, NULL, "Redis: %s", result->text);
-    } else {
+    (void)rk_cache_part_done(part, result);
+    if (result->status == RK_OK) {
         struct rk_map_node *node;
         char text[24];
         if (name.size == 0) name = RK_SLICE_LITERAL("default");

@@ -47,7 +47,7 @@ struct rk_cache_call {
     uint32_t part_count;
     uint32_t open_count; /* commands under way */
     bool is_filling;     /* in a list of waiting */
-    uint32_t done_count; /* parts that Redis did, for the outcome of a failed call */
+    bool has_done;       /* a key was changed, or may have been */
     struct rk_entry_out *entries;
     struct rk_result *results;
     struct rk_reply failure; /* status RK_OK: none */
@@ -119,7 +119,10 @@ struct rk_slice rk_caches_message(struct rk_redis_caches *caches, struct rk_slic
 bool rk_cache_part_eval(struct rk_cache_part *part, struct rk_redis_script *script,
                         uint32_t key_count, const struct rk_slice *args, uint32_t arg_count,
                         rk_redis_done *done);
-/* The command of the part came back: false if it failed, and the call with it. */
+/* The command of the part came back: false if it failed, or too few replicas have it, and
+ * the call has failed with it. */
+bool rk_cache_part_done(struct rk_cache_part *part, const struct rk_redis_result *result);
+/* The same for a script, which answers with a list. */
 bool rk_cache_part_came(struct rk_cache_part *part, const struct rk_redis_result *result);
 /* Notes a failure; the first one counts. */
 __attribute__((format(printf, 4, 5))) void rk_cache_call_fail(struct rk_cache_call *call,

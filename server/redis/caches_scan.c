@@ -68,6 +68,7 @@ static void on_removed(void *context, const struct rk_redis_result *result)
     struct rk_cache_part *part = context;
     struct rk_cache_call *call = part->call;
     if (rk_cache_part_came(part, result)) {
+        call->has_done = true;
         call->removed += rk_cache_reply_number(result->reply, 2);
         rk_lru_invalidate(&call->caches->lru, rk_cache_call_cache(call), part->key,
                           rk_cache_reply_number(result->reply, 1));

@@ -39,6 +39,7 @@ static void changed(struct rk_cache_part *part, uint64_t version)
 {
     struct rk_cache_call *call = part->call;
     struct rk_redis_caches *caches = call->caches;
+    call->has_done = true;
     part->position = version;
     rk_lru_invalidate(&caches->lru, rk_cache_call_cache(call), part->key, version);
 }

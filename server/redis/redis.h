@@ -81,7 +81,8 @@ struct rk_redis_result {
      *   MASTERDOWN, MISCONF, BUSY, TRYAGAIN, NOREPLICAS, ... until the deadline.
      * RK_EUNKNOWN: it was sent, and no answer came: it may have been done, or be done yet.
      * RK_EFULL: OOM: Redis is at maxmemory. Not done.
-     * RK_EDENIED: NOPERM: the user of the URL may not do that. Not done.
+     * RK_EDENIED: NOPERM: the user of the URL may not do that. Not done, unless a script
+     *   ran into it.
      * RK_ESIZE: Redis refused its size. Not done.
      * RK_EIO: any other error reply, in text: WRONGTYPE, a script's own error, ... A script
      *   that writes before it fails has written. */

@@ -140,7 +140,8 @@ static void part_answer(struct rk_ask *part, const struct rk_reply *reply)
 {
     struct rk_ask *whole = part->whole;
     whole->open_parts--;
-    if (reply->status == RK_OK) whole->has_done = true;
+    if (reply->status == RK_OK || reply->outcome == RK_OUTCOME_UNKNOWN)
+        whole->has_done = true;
     whole->part_done(whole, part, reply, whole->open_parts == 0);
 }
 
@@ -175,14 +176,16 @@ void rk_ask_fail(struct rk_ask *call, enum rk_status status, const char *field,
     reply.status = status;
     if (field != NULL) reply.field = rk_slice_of_string(field);
     if (status == RK_EUNAVAILABLE || status == RK_EFULL) reply.retry_after_ms = 1000;
-    if (status == RK_EUNKNOWN) reply.outcome = RK_OUTCOME_UNKNOWN;
+    /* A script is done as a whole or not at all, unless it fails in its midst: what it
+     * wrote until then stays. */
+    if (status == RK_EUNKNOWN || (status == RK_EIO && call->is_write && call->is_sent))
+        reply.outcome = RK_OUTCOME_UNKNOWN;
     va_start(arguments, format);
     (void)vsnprintf(reply.text, sizeof(reply.text), format, arguments);
     va_end(arguments);
     rk_ask_answer(call, &reply);
 }
 
-/* What became of the call is that of the script, which is whole or not at all. */
 static void fail_as(struct rk_ask *call, const struct rk_redis_result *result)
 {
     switch (result->status) {
@@ -208,15 +211,20 @@ static void fail_as(struct rk_ask *call, const struct rk_redis_result *result)
 static void heard(void *context, const struct rk_redis_result *result)
 {
     struct rk_ask *call = context;
+    uint32_t wait = call->is_write ? call->store->wait : 0;
     call->redis_id = 0;
     rk_arena_reset(&call->store->replies);
     if (result->status != RK_OK)
         fail_as(call, result);
-    else if (result->replicas >= 0 && (uint32_t)result->replicas < call->store->wait)
+    else if (wait != 0 && result->replicas < 0)
+        rk_ask_fail(call, RK_EUNKNOWN, NULL,
+                    "done, but Redis was lost before it said how many replicas have it: a "
+                    "failover may lose it");
+    else if (wait != 0 && (uint32_t)result->replicas < wait)
         rk_ask_fail(call, RK_EUNKNOWN, NULL,
                     "done, but only %" PRId32 " of %" PRIu32
                     " replicas have it: a failover may lose it",
-                    result->replicas, call->store->wait);
+                    result->replicas, wait);
     else
         call->answered(call, result->reply);
 }

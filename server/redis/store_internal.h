@@ -76,7 +76,8 @@ struct rk_ask {
     rk_ask_part *part_done;
     uint32_t open_parts;
     uint32_t part; /* which one of the whole it is */
-    bool has_failed, has_done;
+    bool has_failed;
+    bool has_done;  /* a part of it, or may have been */
     void *gathered; /* the area's, in arena */
 
     /* Queues. */
