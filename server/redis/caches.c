@@ -9,7 +9,6 @@
 
 enum {
     FREE_CALLS_MAX = 1024,
-    KEEP_MARGIN_MS = 2000, /* an answer is kept for longer than its call can be sent */
 };
 
 extern const char rk_lua_cache_get[], rk_lua_cache_put[], rk_lua_cache_delete[],
@@ -56,9 +55,7 @@ struct rk_slice rk_caches_request_key(const struct rk_cache_call *call, uint32_t
 
 uint64_t rk_cache_call_keep_ms(const struct rk_cache_call *call)
 {
-    uint64_t now = rk_redis_caches_now();
-    uint64_t left = call->deadline_ms > now ? call->deadline_ms - now : 0;
-    return call->client.size != 0 ? left + KEEP_MARGIN_MS : 0;
+    return call->client.size != 0 ? RK_CACHES_KEEP_MS : 0;
 }
 
 /* A JSON text: names are UTF-8 without NUL. */

@@ -16,6 +16,7 @@ enum {
     RK_CACHES_TICK_MS = 500,
     RK_CACHES_SILENT_MS = 1500, /* without a tick: the copies go */
     RK_CACHES_CALLS_MAX = 131072,
+    RK_CACHES_KEEP_MS = 660000,  /* answers are kept so long for repeats */
     RK_CACHES_SETTINGS_MS = 5000 /* between two looks at the caches' settings */
 };
 

@@ -110,7 +110,8 @@ struct rk_slice rk_caches_key(struct rk_redis_caches *caches, uint32_t at,
 /* The request's id as a key in the entry's slot. */
 struct rk_slice rk_caches_request_key(const struct rk_cache_call *call, uint32_t at,
                                       struct rk_slice key);
-/* How long Redis keeps an answer, in ms: "0" for a call that cannot come again. */
+/* How long Redis keeps an answer, in ms; 0: the call has no id under which it could come
+ * again. Its client may ask with another deadline than before, or another client for it. */
 uint64_t rk_cache_call_keep_ms(const struct rk_cache_call *call);
 /* The beginning of an invalidation, up to its version, into caches->text. */
 struct rk_slice rk_caches_message(struct rk_redis_caches *caches, struct rk_slice cache,

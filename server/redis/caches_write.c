@@ -203,14 +203,16 @@ static void touch_start(struct rk_cache_call *call)
     struct rk_redis_caches *caches = call->caches;
     struct rk_cache_part *part = &call->parts[0];
     struct rk_slice cache = rk_cache_call_cache(call);
-    struct number number;
+    struct number numbers[2];
     (void)rk_caches_key(caches, 0, cache, part->key, "");
+    (void)rk_caches_request_key(call, 1, part->key);
     const struct rk_slice args[] = {
         rk_slice_of_string(caches->channel),
         rk_caches_message(caches, cache, part->key),
-        print(&number, call->request.ttl_ms),
+        print(&numbers[0], call->request.ttl_ms),
+        print(&numbers[1], rk_cache_call_keep_ms(call)),
     };
-    (void)rk_cache_part_eval(part, &caches->touch, 1, args, 3, on_touch);
+    (void)rk_cache_part_eval(part, &caches->touch, 2, args, 4, on_touch);
     rk_cache_call_check(call);
 }
 

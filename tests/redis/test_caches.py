@@ -242,6 +242,25 @@ def test_a_repeat_gets_the_first_answer(cluster):
     assert call(cluster["n2"], "delete", headers=headers, k="once").data == gone
 
 
+def test_a_repeat_may_come_minutes_later(cluster, store):
+    """Whatever its deadline was: a client that was away asks again with another one."""
+    node = cluster["n1"]
+    before = {}
+    for number, (verb, fields) in enumerate([("put", {"v": 1}), ("add", {"delta": 1}),
+                                             ("touch", {"ttl_ms": 900000}), ("delete", {})]):
+        headers = {"Idempotency-Key": f"patient/{number + 1}", "Rukun-Deadline-Ms": "200"}
+        before[verb] = (fields, headers, call(node, verb, headers=headers, k="late", **fields).data)
+    kept = sorted(store("KEYS", "cache:{late}:request:*"))
+    assert kept == [f"cache:{{late}}:request:patient/{number}" for number in range(1, 5)]
+    for key in kept:
+        assert 650000 < store("PTTL", key) <= 660000
+    call(cluster["n2"], "put", k="late", v=7, ttl_ms=800000)
+    for verb, (fields, headers, answer) in before.items():
+        assert call(cluster["n3"], verb, headers=headers, k="late", **fields).data == answer
+    assert call(node, "get", k="late")["value"] == 7
+    assert store("PTTL", "cache:{late}") <= 800000, "its life did not begin anew"
+
+
 def test_invalidate_takes_a_cache_or_a_prefix(cluster, store):
     for number in range(1500):
         store("HSET", f"cache:many:{{k{number}}}", "value", number, "encoding", "json", "version", 1)
