@@ -148,6 +148,8 @@ struct rk_reply {
     struct rk_strings ids; /* bulk publish */
     const struct rk_topic_stats *topic_stats;
     const struct rk_cache_stats *cache_stats;
+    struct rk_slice durability; /* of stats: what an answered write is worth; not in the
+                                 * log form: whoever answers says it */
     struct rk_value
         document; /* cluster.info and the like: a JSON text made by the server */
 };

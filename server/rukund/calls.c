@@ -93,6 +93,15 @@ void rk_reply_problem(struct rk_reply *reply, enum rk_op op, enum rk_status stat
 static void finish(struct rk_worker *worker, struct rk_call *call,
                    const struct rk_reply *reply)
 {
+    struct rk_reply named;
+    bool is_stats = call->op == RK_OP_QUEUE_STATS || call->op == RK_OP_CACHE_STATS;
+    if (is_stats && reply->status == RK_OK) {
+        named = *reply;
+        rk_buf_reset(&worker->scratch);
+        worker->engine->print_durability(worker, &worker->scratch);
+        named.durability = rk_buf_slice(&worker->scratch);
+        reply = &named;
+    }
     if (call->number != 0) remove_call(&worker->calls, call);
     rk_metrics_call(&worker->metrics, (enum rk_door)call->door, (enum rk_op)call->op,
                     reply->status, rk_worker_us() - call->started_us);

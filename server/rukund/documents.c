@@ -101,7 +101,9 @@ void rk_document_cluster(struct rk_buf *out, struct rk_worker *worker, bool is_h
     }
     rk_buf_append_string(out, ",");
     text_field(out, "engine", worker->engine->name);
-    rk_buf_append_string(out, ",");
+    rk_buf_append_string(out, ",\"durability\":\"");
+    worker->engine->print_durability(worker, out); /* nothing that JSON would escape */
+    rk_buf_append_string(out, "\",");
     text_field(out, "version", RK_VERSION);
     rk_buf_append_string(out, ",");
     number_field(out, "members_version", status.members_version);

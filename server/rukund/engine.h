@@ -26,6 +26,8 @@ struct rk_engine {
     /* What keeps it from serving although the nodes have a quorum, one line; "": nothing.
      * NULL: nothing ever does. */
     const char *(*reason)(struct rk_worker *worker);
+    /* What an answered write is worth, one line for stats. */
+    void (*print_durability)(struct rk_worker *worker, struct rk_buf *out);
     /* What the engine adds to /metrics; or NULL. */
     void (*print_metrics)(struct rk_worker *worker, struct rk_buf *out);
     /* The store of sessions and locks, see host/store.h; NULL: they are in the log. */

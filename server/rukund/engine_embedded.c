@@ -20,9 +20,16 @@ static void status(struct rk_worker *worker, struct rk_host_status *out)
     rk_host_status(worker->host, out);
 }
 
+static void print_durability(struct rk_worker *worker, struct rk_buf *out)
+{
+    (void)worker;
+    rk_buf_append_string(out, "fsync on a majority");
+}
+
 const struct rk_engine rk_engine_embedded = {
     .name = "embedded",
     .call = call,
     .drop = drop,
     .status = status,
+    .print_durability = print_durability,
 };

@@ -367,6 +367,64 @@ static void close_engine(struct rk_worker *worker)
     worker->redis = NULL;
 }
 
+/* What Redis promises of a write that it answered: the least that any master does. */
+struct durability {
+    const char *aof;   /* yes, no, unknown */
+    const char *fsync; /* always, everysec, no, none: there is no file, unknown */
+};
+
+static struct durability durability_of(const struct rk_redis_server *server)
+{
+    static const char *const words[] = {"no", "everysec", "always"};
+    struct durability out = {"unknown", "unknown"};
+    if (server == NULL || server->run_id[0] == '\0') return out;
+    out.aof = server->is_aof ? "yes" : "no";
+    if (!server->is_aof) out.fsync = "none";
+    for (size_t i = 0; server->is_aof && i < sizeof(words) / sizeof(words[0]); i++)
+        if (strcmp(server->fsync, words[i]) == 0) out.fsync = words[i];
+    return out;
+}
+
+/* Less is promised first. */
+static int rank_of(const struct durability *durability)
+{
+    static const char *const words[] = {"unknown", "none", "no", "everysec", "always"};
+    int rank = 0;
+    while (strcmp(words[rank], durability->fsync) != 0)
+        rank++;
+    return rank;
+}
+
+static struct durability durability_now(const struct rk_redis_engine *engine)
+{
+    uint32_t count = rk_redis_node_count(engine->redis);
+    struct durability least =
+        durability_of(count > 0 ? rk_redis_master(engine->redis, 1) : NULL);
+    for (uint32_t i = 2; i <= count; i++) {
+        struct durability one = durability_of(rk_redis_master(engine->redis, i));
+        if (rank_of(&one) < rank_of(&least)) least = one;
+    }
+    return least;
+}
+
+static void print_durability(struct rk_worker *worker, struct rk_buf *out)
+{
+    struct durability durability = durability_now(worker->redis);
+    rk_buf_printf(out, "redis wait=%u aof=%s fsync=%s", worker->redis->url.wait,
+                  durability.aof, durability.fsync);
+}
+
+static void print_durability_metric(const struct rk_redis_engine *engine,
+                                    struct rk_buf *out)
+{
+    static const char name[] = "rukun_redis_durability_info";
+    struct durability durability = durability_now(engine);
+    rk_buf_printf(out,
+                  "# HELP %s What Redis promises of an answered write, always 1\n"
+                  "# TYPE %s gauge\n%s{wait=\"%u\",aof=\"%s\",fsync=\"%s\"} 1\n",
+                  name, name, name, engine->url.wait, durability.aof, durability.fsync);
+}
+
 static void metric(struct rk_buf *out, const char *name, const char *kind, const char *help,
                    uint64_t value)
 {
@@ -442,6 +500,7 @@ static void print_metrics(struct rk_worker *worker, struct rk_buf *out)
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         metric(out, rows[i].name, rows[i].kind, rows[i].help, rows[i].value);
+    print_durability_metric(worker->redis, out);
 }
 
 const struct rk_engine rk_engine_redis = {
@@ -452,6 +511,7 @@ const struct rk_engine rk_engine_redis = {
     .drop = drop,
     .status = status,
     .reason = reason,
+    .print_durability = print_durability,
     .print_metrics = print_metrics,
     .store_claim = store_claim,
     .store_write = store_write,

@@ -10,6 +10,8 @@ from rukun_cluster import ENGINE, JSON, MSGPACK, RpcError, wait_until
 
 NODES = ["n1", "n2", "n3"]
 counter = itertools.count(1)
+# What an answered write is worth, as stats name it.
+DURABILITY = "fsync on a majority" if ENGINE == "embedded" else "redis wait=0 aof="
 
 
 def unique(stem):
@@ -318,6 +320,7 @@ def test_queue_looks(call):
     assert info["topic"] == topic and info["ready"] == 3
     stats = ok(call("queue.stats", topic=topic))
     assert stats["ready"] == 3 and stats["published"] == 3
+    assert stats["durability"].startswith(DURABILITY)
     listed = ok(call("queue.list", prefix=topic))["topics"]
     assert [line.get("topic", line.get("name")) for line in listed] == [topic]
     assert ok(call("queue.delete", id=peeked[0]["message_id"]))["deleted"] is True
@@ -428,6 +431,7 @@ def test_cache_named(call):
     assert ok(call("cache.get", cache=cache, key=key))["found"] is True
     stats = ok(call("cache.stats", cache=cache))
     assert stats["entries"] == 1
+    assert stats["durability"].startswith(DURABILITY)
     assert ok(call("cache.invalidate", cache=cache))["ok"] is True
     assert ok(call("cache.get", cache=cache, key=key))["found"] is False
 

@@ -3,6 +3,7 @@ eyes, through Redis's own connection."""
 
 import json
 import pathlib
+import re
 import sys
 import threading
 import time
@@ -381,6 +382,46 @@ def test_one_master_of_a_cluster_that_evicts_is_enough(store):
             assert_taken(node, ["/cache/put", "/queue/publish", "/lock/acquire"])
 
 
+def durability(node):
+    """As a metric, in stats and in the map, which must agree: wait, aof, fsync."""
+    info = [line for line in node.get("/metrics").body.decode().splitlines()
+            if line.startswith("rukun_redis_durability_info{")]
+    assert len(info) == 1 and info[0].endswith("} 1")
+    labels = dict(re.findall(r'(\w+)="(\w*)"', info[0]))
+    text = "redis " + " ".join(f"{name}={labels[name]}" for name in ("wait", "aof", "fsync"))
+    for path in ("/queue/stats", "/cache/stats"):
+        assert node.post(path, {})["durability"] == text
+    assert node.map()["durability"] == text
+    return labels["wait"], labels["aof"], labels["fsync"]
+
+
+def test_what_redis_promises_is_named(store):
+    with Redis(aof=True) as redis, Redis(replicaof=f"127.0.0.1 {redis.port}"), \
+            Cluster(size=1, flags=engine(redis, query="wait=1&check-ms=200")) as cluster:
+        node = cluster.wait_ready()["n1"]
+        assert durability(node) == ("1", "yes", "always")
+        redis("CONFIG", "SET", "appendfsync", "everysec")
+        wait_until(lambda: "everysec" in node.map()["durability"], what="it is seen")
+        assert durability(node) == ("1", "yes", "everysec")
+        redis("CONFIG", "SET", "appendonly", "no")
+        wait_until(lambda: "aof=no" in node.map()["durability"], what="it is seen")
+        assert durability(node) == ("1", "no", "none")
+        redis.kill()
+        wait_until(lambda: "aof=unknown" in node.map()["durability"], what="nobody can tell")
+
+
+def test_a_cluster_promises_what_the_weakest_master_does(store):
+    with redis_server.Cluster(replicas=0, aof=True) as redis:
+        redis.masters()[1]("CONFIG", "SET", "appendfsync", "everysec")
+        flags = ["--engine", "redis", "--redis-url", redis.url(query="check-ms=200")]
+        with Cluster(size=1, flags=flags) as cluster:
+            node = cluster.wait_ready()["n1"]
+            assert durability(node) == ("0", "yes", "everysec")
+            redis.masters()[2]("CONFIG", "SET", "appendonly", "no")
+            wait_until(lambda: "aof=no" in node.map()["durability"], what="it is seen")
+            assert durability(node) == ("0", "no", "none")
+
+
 def test_a_policy_that_may_not_be_read_is_warned_of(store):
     with Redis(maxmemory_policy="allkeys-lru") as redis:
         redis("ACL", "SETUSER", "me", "on", ">pw", "~*", "&*", "+@all", "-info", "-config")
@@ -389,6 +430,7 @@ def test_a_policy_that_may_not_be_read_is_warned_of(store):
             cluster.wait_ready()
             assert_taken(cluster["n1"], ["/cache/put", "/queue/publish", "/lock/acquire"])
             assert "maxmemory-policy may not be read" in cluster["n1"].log_text()
+            assert durability(cluster["n1"]) == ("0", "unknown", "unknown")
 
 
 def test_another_cluster_s_data_is_refused(store):
