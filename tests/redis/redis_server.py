@@ -18,6 +18,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
@@ -240,6 +241,60 @@ class Redis:
         scheme = scheme or ("redis" if self.tls is None else "rediss")
         who = f"{self.user or ''}:{self.password}@" if self.password is not None else ""
         return f"{scheme}://{who}{self.address}{path}{'?' + query if query else ''}"
+
+
+class Tap:
+    """A way to a Redis that a test can make deaf: while is_muted, what Redis sends to those who
+    subscribe is lost, and all connections live."""
+
+    def __init__(self, redis):
+        self.redis = redis
+        self.is_muted = False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.sockets = [self.listener]
+        self._run(self._accept)
+
+    def _run(self, target, *args):
+        threading.Thread(target=target, args=args, daemon=True).start()
+
+    def _accept(self):
+        try:
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.redis.port))
+                self.sockets += [client, server]
+                subscribers = []
+                self._run(self._pass_on, client, server, lambda data, of=subscribers: (
+                    of.append(True) if b"SUBSCRIBE" in data else None) or True)
+                self._run(self._pass_on, server, client, lambda _, of=subscribers: not (
+                    of and self.is_muted))
+        except OSError:
+            pass
+
+    @staticmethod
+    def _pass_on(source, target, may_pass):
+        try:
+            while data := source.recv(1 << 16):
+                if may_pass(data):
+                    target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def url(self, query=""):
+        return f"redis://127.0.0.1:{self.port}{'?' + query if query else ''}"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for one in self.sockets:
+            one.close()
 
 
 class Certificates:
