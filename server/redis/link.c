@@ -123,8 +123,10 @@ static uint64_t next_pause(struct rk_redis_link *link, bool was_up)
     link->backoff_us *= 2;
     if (link->backoff_us < least) link->backoff_us = least;
     if (link->backoff_us > most) link->backoff_us = most;
-    if (link->is_denied) return link->backoff_us / 2 + rk_redis_jitter(link->redis, pause);
-    return rk_redis_jitter(link->redis, pause);
+    /* No haste where only a person can mend it, but not later than was said either. */
+    uint64_t half = link->backoff_us / 2;
+    return link->is_denied ? half + rk_redis_jitter(link->redis, half)
+                           : rk_redis_jitter(link->redis, pause);
 }
 
 static void log_end(struct rk_redis_link *link, bool was_up)

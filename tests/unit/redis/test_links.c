@@ -2,6 +2,7 @@
 #include "client_world.h"
 
 #include "base/alloc.h"
+#include "redis/redis_internal.h"
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -224,6 +225,86 @@ static void test_masters(void **state)
     world_fini(&world);
 }
 
+/* ---- pauses ------------------------------------------------------------------------- */
+
+enum { PAUSES = 24 };
+
+static void deny(struct fake_link *link, const char *text)
+{
+    if (strncmp(text, "AUTH", 4) == 0) fake_write(link, "-WRONGPASS no\r\n");
+}
+
+/* How long the client rests after each of some attempts that fail, in microseconds; the
+ * next one is made at once all the same. */
+static void take_pauses(const char *url_text, struct event_base *base, uint64_t seed,
+                        uint64_t out[PAUSES])
+{
+    struct rk_redis *redis;
+    struct rk_redis_url url;
+    assert_int_equal(rk_redis_url_parse(&url, url_text, NULL), RK_OK);
+    struct rk_redis_options options = {
+        .struct_size = sizeof(options), .base = base, .url = &url, .seed = seed};
+    assert_int_equal(rk_redis_new(&redis, &options, NULL), RK_OK);
+    struct rk_redis_link *link = redis->nodes[0];
+    uint64_t limit = now_ms() + 20000;
+    for (int i = 0; i < PAUSES; i++) {
+        uint64_t epoch = link->epoch;
+        while (link->state != LINK_RESTING || link->epoch == epoch) {
+            assert_int_equal(event_base_loop(base, EVLOOP_ONCE), 0);
+            assert_true(now_ms() < limit);
+        }
+        uint64_t now = rk_redis_now();
+        out[i] = link->timer.at_us > now ? link->timer.at_us - now : 0;
+        rk_redis_link_start(link, 0);
+    }
+    rk_redis_free(redis);
+    rk_redis_url_fini(&url);
+}
+
+static uint64_t most_of(const uint64_t pauses[PAUSES], int from, int to)
+{
+    uint64_t most = 0;
+    for (int i = from; i < to; i++)
+        if (pauses[i] > most) most = pauses[i];
+    return most;
+}
+
+/* They grow, are within what docs/redis.md says, and nodes that lost Redis at one moment do
+ * not come back at one moment. */
+static void test_pauses(void **state)
+{
+    struct fake fake;
+    struct event_base *base = event_base_new();
+    uint64_t first[PAUSES], second[PAUSES], again[PAUSES];
+    char nobody[64], denied[64];
+    (void)state;
+    fake_init(&fake, base, deny, NULL);
+    (void)snprintf(denied, sizeof(denied), "redis://:x@127.0.0.1:%u", fake.port);
+    take_pauses(denied, base, 1, first);
+    for (int i = 0; i < PAUSES; i++)
+        assert_in_range(first[i], i < 5 ? 200000 : 7000000, 15 * SECOND_US);
+    assert_true(most_of(first, 0, 1) < SECOND_US);
+    assert_true(most_of(first, 5, PAUSES) > 10 * SECOND_US);
+    fake_fini(&fake);
+    (void)snprintf(nobody, sizeof(nobody), "redis://127.0.0.1:%u", fake.port);
+    take_pauses(nobody, base, 1, first);
+    take_pauses(nobody, base, 2, second);
+    take_pauses(nobody, base, 1, again);
+    int different = 0, near = 0;
+    for (int i = 0; i < PAUSES; i++) {
+        uint64_t apart = first[i] > second[i] ? first[i] - second[i] : second[i] - first[i];
+        different += apart > 10000;
+        apart = first[i] > again[i] ? first[i] - again[i] : again[i] - first[i];
+        near += apart < 400000;
+    }
+    assert_true(different > PAUSES / 2);
+    assert_int_equal(near, PAUSES); /* it is the seed that makes them so */
+    assert_true(most_of(first, 0, 1) < 20000);
+    assert_true(most_of(first, 0, 4) < SECOND_US / 2);
+    assert_in_range(most_of(first, 7, PAUSES), SECOND_US, 2 * SECOND_US);
+    event_base_free(base);
+}
+
 /* ---- memory ------------------------------------------------------------------------- */
 
 static void answer_all(struct fake_link *link, const char *text)
@@ -326,9 +407,13 @@ static void test_new_without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_channels),       cmocka_unit_test(test_configuration),
-        cmocka_unit_test(test_maps),           cmocka_unit_test(test_masters),
-        cmocka_unit_test(test_without_memory), cmocka_unit_test(test_new_without_memory),
+        cmocka_unit_test(test_channels),
+        cmocka_unit_test(test_configuration),
+        cmocka_unit_test(test_maps),
+        cmocka_unit_test(test_masters),
+        cmocka_unit_test(test_pauses),
+        cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_new_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
