@@ -2,6 +2,7 @@
 #include "api/delivery_id.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 /* What cache_get.lua answers. */
 enum answer {

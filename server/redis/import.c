@@ -9,6 +9,7 @@
 #include <event2/event.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 extern const char rk_lua_clock[];
 extern const uint32_t rk_lua_clock_size;
