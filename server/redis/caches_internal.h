@@ -1,8 +1,8 @@
 /* caches_internal.h - what the files of cache.* share.
  *
- * caches.c life, calls and their answers; caches_read.c get and filling; caches_write.c
- * put, delete, touch, add; caches_scan.c invalidate; caches_bus.c invalidations, ticks and
- * settings. Nothing else includes it. */
+ * caches.c life, calls and their answers; caches_script.c what scripts are given and say;
+ * caches_read.c get and filling; caches_write.c put, delete, touch, add; caches_scan.c
+ * invalidate; caches_bus.c invalidations, ticks and settings. Nothing else includes it. */
 #ifndef RK_REDIS_CACHES_INTERNAL_H
 #define RK_REDIS_CACHES_INTERNAL_H
 
@@ -102,20 +102,6 @@ struct rk_redis_caches {
 uint64_t rk_redis_caches_now(void); /* CLOCK_BOOTTIME in ms */
 
 /* caches.c */
-struct rk_slice rk_cache_call_cache(const struct rk_cache_call *call); /* "" for default */
-/* The key of an entry, or of what belongs to it by `suffix`, into caches->keys[at]. */
-struct rk_slice rk_caches_key(struct rk_redis_caches *caches, uint32_t at,
-                              struct rk_slice cache, struct rk_slice key,
-                              const char *suffix);
-/* The request's id as a key in the entry's slot. */
-struct rk_slice rk_caches_request_key(const struct rk_cache_call *call, uint32_t at,
-                                      struct rk_slice key);
-/* How long Redis keeps an answer, in ms; 0: the call has no id under which it could come
- * again. Its client may ask with another deadline than before, or another client for it. */
-uint64_t rk_cache_call_keep_ms(const struct rk_cache_call *call);
-/* The beginning of an invalidation, up to its version, into caches->text. */
-struct rk_slice rk_caches_message(struct rk_redis_caches *caches, struct rk_slice cache,
-                                  struct rk_slice key);
 /* Sends a script for a part; false: it could not, and the call has failed. */
 bool rk_cache_part_eval(struct rk_cache_part *part, struct rk_redis_script *script,
                         uint32_t key_count, const struct rk_slice *args, uint32_t arg_count,
@@ -139,6 +125,21 @@ void rk_cache_call_start(struct rk_cache_call *call);
 /* Those that waited for history or settings, as far as they are known now. */
 void rk_caches_start_ready(struct rk_redis_caches *caches);
 
+/* caches_script.c */
+struct rk_slice rk_cache_call_cache(const struct rk_cache_call *call); /* "" for default */
+/* The key of an entry, or of what belongs to it by `suffix`, into caches->keys[at]. */
+struct rk_slice rk_caches_key(struct rk_redis_caches *caches, uint32_t at,
+                              struct rk_slice cache, struct rk_slice key,
+                              const char *suffix);
+/* The request's id as a key in the entry's slot. */
+struct rk_slice rk_caches_request_key(const struct rk_cache_call *call, uint32_t at,
+                                      struct rk_slice key);
+/* How long Redis keeps an answer, in ms; 0: the call has no id under which it could come
+ * again. Its client may ask with another deadline than before, or another client for it. */
+uint64_t rk_cache_call_keep_ms(const struct rk_cache_call *call);
+/* The beginning of an invalidation, up to its version, into caches->text. */
+struct rk_slice rk_caches_message(struct rk_redis_caches *caches, struct rk_slice cache,
+                                  struct rk_slice key);
 /* What a script answered: its n-th element. */
 uint64_t rk_cache_reply_number(const struct redisReply *reply, size_t at);      /* or 0 */
 struct rk_slice rk_cache_reply_text(const struct redisReply *reply, size_t at); /* or "" */
