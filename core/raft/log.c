@@ -397,9 +397,21 @@ void rk_raft_log_restore(struct rk_raft_log *log, const struct rk_raft_snapshot 
     log->is_snapshot_handed = false;
 }
 
-void rk_raft_log_handed_out(struct rk_raft_log *log)
+uint64_t rk_raft_log_append_end(const struct rk_raft_log *log, uint64_t max_bytes)
 {
-    if (rk_raft_log_has_undurable(log)) log->offset_handed = rk_raft_log_last(log) + 1;
+    uint64_t last = rk_raft_log_last(log);
+    uint64_t bytes = 0;
+    if (max_bytes == 0) return last;
+    for (uint64_t index = log->offset_handed; index <= last; index++) {
+        bytes += rk_raft_log_at(log, index)->data.size + RK_RAFT_APPEND_OVERHEAD;
+        if (bytes > max_bytes && index > log->offset_handed) return index - 1;
+    }
+    return last;
+}
+
+void rk_raft_log_handed_out(struct rk_raft_log *log, uint64_t last)
+{
+    if (rk_raft_log_has_undurable(log)) log->offset_handed = last + 1;
     if (log->snapshot.index != 0) log->is_snapshot_handed = true;
 }
 

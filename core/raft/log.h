@@ -103,8 +103,11 @@ static inline bool rk_raft_log_has_snapshot(const struct rk_raft_log *log)
 void rk_raft_log_durable_to(struct rk_raft_log *log, uint64_t index, uint64_t term);
 void rk_raft_log_snapshot_done(struct rk_raft_log *log, uint64_t index);
 void rk_raft_log_restore(struct rk_raft_log *log, const struct rk_raft_snapshot *snapshot);
-/* All that can be handed out for append is. */
-void rk_raft_log_handed_out(struct rk_raft_log *log);
+/* The last entry that goes with the next append: all there are, or the first and as many
+ * more as stay within max_bytes with RK_RAFT_APPEND_OVERHEAD for each; 0: no limit. */
+uint64_t rk_raft_log_append_end(const struct rk_raft_log *log, uint64_t max_bytes);
+/* Entries up to `last` and the snapshot are handed out for append. */
+void rk_raft_log_handed_out(struct rk_raft_log *log, uint64_t last);
 
 /* The last index that may be handed out for apply. */
 uint64_t rk_raft_log_appliable(const struct rk_raft_log *log, bool allow_undurable);

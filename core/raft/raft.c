@@ -40,6 +40,8 @@ static bool is_valid(const struct rk_raft_options *options)
         options->max_inflight_bytes < options->max_message_bytes)
         return false;
     bool has_lease = options->read_mode == RK_RAFT_READ_LEASE;
+    /* Such a host would send answers that wait for entries of a later ready. */
+    if (options->max_append_bytes != 0 && options->host_keeps_after) return false;
     if (has_lease && (!options->check_quorum || options->early_vote)) return false; /* 14 */
     if (has_lease && options->drift_ticks >= options->election_tick) return false;
     return !options->early_vote || options->pre_vote;

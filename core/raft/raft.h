@@ -16,6 +16,8 @@ enum {
     RK_RAFT_APPENDS_MAX = 128,            /* readies handed out and not yet persisted */
     RK_RAFT_APPLIES_MAX = 128,            /* readies whose entries are not yet applied */
     RK_RAFT_CONTEXT_SIZE_MAX = 64 * 1024, /* of a membership change */
+    RK_RAFT_APPEND_OVERHEAD = 64, /* what an entry counts for in max_append_bytes, on top
+                                   * of its data: its numbers in any log */
 };
 
 /* No node has number 0. */
@@ -159,6 +161,8 @@ struct rk_raft_options {
     uint64_t max_uncommitted_bytes; /* proposals are refused beyond; 0: no limit */
     uint64_t
         max_committed_bytes_per_ready; /* handed out and not yet applied; 0: as above */
+    uint64_t max_append_bytes;  /* entries of one ready, to be written; one entry always
+                                 * fits, the others come with the next; 0: no limit */
     uint64_t max_cached_bytes;  /* durable entries kept in memory for followers and apply */
     uint32_t max_pending_reads; /* reads waiting for confirmation */
     enum rk_raft_read_mode read_mode;

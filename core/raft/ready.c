@@ -138,14 +138,17 @@ static void swap_lent(struct rk_raft *raft, struct rk_raft_ready *out)
 static void take_append(struct rk_raft *raft, struct rk_raft_ready *out)
 {
     struct rk_raft_log *log = &raft->log;
+    struct rk_raft_hard_state hard = {raft->term, raft->vote, log->committed};
+    uint64_t last = rk_raft_log_append_end(log, raft->options.max_append_bytes);
+    /* What is durable with this append must fit together: no commit beyond its log. */
+    if (last < rk_raft_log_last(log) && hard.commit > last) hard.commit = last;
     if (is_hard_changed(raft)) {
         out->has_hard_state = true;
-        out->hard_state =
-            (struct rk_raft_hard_state){raft->term, raft->vote, log->committed};
+        out->hard_state = hard;
     }
     if (has_new_entries(raft)) {
         out->entries = rk_raft_log_at(log, log->offset_handed);
-        out->entry_count = (size_t)(rk_raft_log_last(log) + 1 - log->offset_handed);
+        out->entry_count = (size_t)(last + 1 - log->offset_handed);
     }
     if (has_new_snapshot(raft)) {
         raft->lent_snapshot = log->snapshot;
@@ -159,14 +162,43 @@ static void take_append(struct rk_raft *raft, struct rk_raft_ready *out)
     out->done_term = raft->term;
     if (rk_raft_log_has_undurable(log)) {
         out->has_done = true;
-        out->done_index = rk_raft_log_last(log);
-        out->done_log_term = rk_raft_log_last_term(log);
+        out->done_index = last;
+        out->done_log_term = rk_raft_log_at(log, last)->term;
     }
     out->has_done = out->has_done || out->snapshot != NULL;
     out->after = raft->after.items + raft->after.head;
     out->after_count = raft->after.count;
-    rk_raft_log_handed_out(log);
-    raft->last_hard = (struct rk_raft_hard_state){raft->term, raft->vote, log->committed};
+    rk_raft_log_handed_out(log, last);
+    raft->last_hard = hard;
+}
+
+/* An answer for entries that come with a later append than this one (rule 2). */
+static bool is_ahead(const struct rk_raft *raft, const struct rk_raft_message *message)
+{
+    return has_new_entries(raft) && message->type == RK_RAFT_MSG_APP_RESP &&
+           !message->reject && message->index >= raft->log.offset_handed;
+}
+
+/* Hands the answers to the append just taken; those that are ahead of it stay. The leader's
+ * own is one for the whole turn, so it is given in parts: a leader that is proposed to
+ * faster than its disk writes would else never count itself. */
+static size_t hold_answers(struct rk_raft *raft)
+{
+    struct rk_raft_queue *after = &raft->after;
+    size_t count = after->count;
+    size_t held = raft->held.count;
+    after->count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct rk_raft_message message = after->items[after->head + i];
+        if (is_ahead(raft, &message)) {
+            after->items[after->head + after->count++] = message;
+            if (message.to != raft->id || message.term != raft->term) continue;
+            message.index = raft->log.offset_handed - 1;
+        }
+        bool is_kept = rk_raft_queue_push(&raft->held, &message);
+        RK_ASSERT(is_kept); /* reserved by rk_raft_ready */
+    }
+    return raft->held.count - held;
 }
 
 static void keep_pending(struct rk_raft *raft, struct rk_raft_ready *out)
@@ -182,16 +214,11 @@ static void keep_pending(struct rk_raft *raft, struct rk_raft_ready *out)
         .index = out->done_index,
         .log_term = out->done_log_term,
         .snapshot_index = out->snapshot != NULL ? out->snapshot->index : 0,
-        .after_count = raft->after.count,
+        .after_count = hold_answers(raft),
     };
     raft->pending_count++;
-    for (size_t i = 0; i < raft->after.count; i++) {
-        bool is_kept = rk_raft_queue_push(&raft->held, &out->after[i]);
-        RK_ASSERT(is_kept); /* reserved by rk_raft_ready */
-    }
     out->after = NULL;
     out->after_count = 0;
-    rk_raft_queue_clear(&raft->after);
 }
 
 static void take_committed(struct rk_raft *raft, const struct rk_raft_slice *slice,

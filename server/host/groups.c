@@ -94,6 +94,7 @@ static void raft_options(const struct rk_group *group, struct rk_raft_options *o
     options->prevote_retry = options->election_tick / 2;
     options->early_jitter = (20 + host->tick_ms - 1) / host->tick_ms;
     options->disk_stall_ticks = 3 * timeout;
+    options->max_append_bytes = RK_HOST_APPEND_MAX;
     options->max_cached_bytes = RAFT_CACHE_SIZE;
     options->max_committed_bytes_per_ready = RK_HOST_APPLY_SIZE;
     options->check_quorum = true;
@@ -241,9 +242,20 @@ void rk_group_tick(struct rk_group *group)
 
 /* --- effects of raft ----------------------------------------------------------------- */
 
+/* A batch is never too full for a ready: rk_group_run takes none when it is over the
+ * soft bound, and what one brings is bounded. Marks of snapshots, one at a time, have the
+ * rest. */
+_Static_assert(RK_HOST_BATCH_SOFT + RK_HOST_READY_MAX + RK_WAL_BLOB_MAX <= RK_WAL_BATCH_MAX,
+               "a ready fits into a batch that is not over the soft bound");
+_Static_assert(RK_WAL_ENTRY_MAX + RK_RAFT_APPEND_OVERHEAD <= RK_HOST_APPEND_MAX,
+               "the largest entry is within the bound of a ready");
+_Static_assert(RK_HOST_APPEND_MAX + RK_WAL_BLOB_MAX + (64 << 10) <= RK_HOST_READY_MAX,
+               "entries, a membership and small records");
+
 static bool append(struct rk_group *group, const struct rk_raft_ready *ready)
 {
     struct rk_host *host = group->host;
+    size_t before = rk_wal_batch_size(host->filling);
     enum rk_status status = RK_OK;
     if (ready->snapshot != NULL) status = rk_group_install(group, ready->snapshot);
     if (status == RK_OK && ready->entry_count > 0) {
@@ -269,6 +281,7 @@ static bool append(struct rk_group *group, const struct rk_raft_ready *ready)
                       group->id, rk_status_text(status));
         return false;
     }
+    RK_ASSERT(rk_wal_batch_size(host->filling) - before <= RK_HOST_READY_MAX);
     group->collecting = ready->number;
     if (ready->must_sync) host->is_urgent = true;
     return true;

@@ -37,7 +37,10 @@ enum {
     RK_HOST_FRAME_SEND = 1 << 20,  /* a frame that grows beyond is sent at once */
     RK_HOST_PROPOSE_MAX = 1 << 20, /* bytes given to raft in one go */
     RK_HOST_BATCH_SOFT = 24 << 20, /* no further ready goes into a batch beyond */
-    RK_HOST_READ_ROUNDS = 2,       /* read rounds under way, a group */
+    RK_HOST_APPEND_MAX =
+        8 << 20, /* of a ready's entries; those beyond come with the next */
+    RK_HOST_READY_MAX = 10 << 20, /* a ready in a batch: entries, snapshot, hard state */
+    RK_HOST_READ_ROUNDS = 2,      /* read rounds under way, a group */
     RK_HOST_DEADLINE_MARGIN_MS = 10000,
     RK_HOST_HOME_LOST_MS = 2000, /* a wait without its home is cancelled after */
     RK_HOST_CLOCK_MAX_MS = 5000, /* a node further off the median does not lead */

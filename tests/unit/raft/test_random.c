@@ -52,6 +52,8 @@ static void change_options(struct rk_raft_options *options)
         options->max_uncommitted_bytes = 300;
     }
     if ((shape & 16) != 0) options->check_quorum = false;
+    /* A ready takes one to three entries. */
+    if ((shape & 64) != 0) options->max_append_bytes = 3 * RK_RAFT_APPEND_OVERHEAD;
     if ((shape & 48) == 48) {
         options->pre_vote = false;
         options->early_vote = false;
