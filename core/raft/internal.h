@@ -113,6 +113,7 @@ struct rk_raft {
     struct rk_raft_pending pending[RK_RAFT_APPENDS_MAX]; /* ring */
     size_t pending_head;
     size_t pending_count;
+    bool is_append_held;                               /* by the host */
     struct rk_raft_batch batches[RK_RAFT_APPLIES_MAX]; /* ring */
     size_t batch_head;
     size_t batch_count;
@@ -208,4 +209,6 @@ void rk_raft_applied_to(struct rk_raft *raft, uint64_t index, uint64_t bytes);
 void rk_raft_leave_joint(struct rk_raft *raft);
 void rk_raft_append_done(struct rk_raft *raft, const struct rk_raft_pending *done);
 void rk_raft_apply_done(struct rk_raft *raft, uint64_t index);
+/* An append is outstanding, or has to wait before it can be. */
+bool rk_raft_waits_for_disk(const struct rk_raft *raft);
 #endif

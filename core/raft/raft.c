@@ -215,7 +215,7 @@ static void tick_leader(struct rk_raft *raft)
 enum rk_status rk_raft_tick(struct rk_raft *raft)
 {
     raft->now++;
-    if (raft->pending_count > 0)
+    if (rk_raft_waits_for_disk(raft))
         raft->stall_elapsed++;
     else
         raft->stall_elapsed = 0;

@@ -384,6 +384,9 @@ void rk_raft_report_unreachable(struct rk_raft *raft, uint64_t id);
 /* How sending the snapshot to that peer ended. */
 void rk_raft_report_snapshot(struct rk_raft *raft, uint64_t id, bool is_done);
 
+/* While held, readies bring no append, as while too many are outstanding: the host has no
+ * room for one. All that needs none goes on. It counts as a disk that makes no progress. */
+void rk_raft_hold_appends(struct rk_raft *raft, bool is_held);
 bool rk_raft_has_ready(const struct rk_raft *raft);
 /* Takes the effects since the last ready. RK_ENOMEM or an error of the store: nothing was
  * taken, the former ready is no longer lent, call again. */

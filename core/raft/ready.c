@@ -30,6 +30,7 @@ static bool has_appliable(const struct rk_raft *raft)
 
 static bool is_append_open(const struct rk_raft *raft)
 {
+    if (raft->is_append_held) return false;
     return raft->options.host_keeps_after || raft->pending_count < RK_RAFT_APPENDS_MAX;
 }
 
@@ -37,6 +38,16 @@ static bool wants_append(const struct rk_raft *raft)
 {
     return has_new_entries(raft) || is_hard_changed(raft) || has_new_snapshot(raft) ||
            raft->after.count > 0;
+}
+
+bool rk_raft_waits_for_disk(const struct rk_raft *raft)
+{
+    return raft->pending_count > 0 || (raft->is_append_held && wants_append(raft));
+}
+
+void rk_raft_hold_appends(struct rk_raft *raft, bool is_held)
+{
+    raft->is_append_held = is_held;
 }
 
 bool rk_raft_has_ready(const struct rk_raft *raft)

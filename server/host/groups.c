@@ -242,7 +242,7 @@ void rk_group_tick(struct rk_group *group)
 
 /* --- effects of raft ----------------------------------------------------------------- */
 
-/* A batch is never too full for a ready: rk_group_run takes none when it is over the
+/* A batch is never too full for a ready: rk_group_run takes no append when it is over the
  * soft bound, and what one brings is bounded. Marks of snapshots, one at a time, have the
  * rest. */
 _Static_assert(RK_HOST_BATCH_SOFT + RK_HOST_READY_MAX + RK_WAL_BLOB_MAX <= RK_WAL_BATCH_MAX,
@@ -433,11 +433,11 @@ static bool run_once(struct rk_group *group)
 bool rk_group_run(struct rk_group *group)
 {
     bool has_run = false;
+    bool is_full = rk_wal_batch_size(group->host->filling) >= RK_HOST_BATCH_SOFT;
+    rk_raft_hold_appends(group->raft, is_full);
     /* What a ready's effects make ready in turn (a lone voter's commit) comes in the next
      * pass, fairly after the other groups. */
-    if (rk_raft_has_ready(group->raft) &&
-        rk_wal_batch_size(group->host->filling) < RK_HOST_BATCH_SOFT)
-        has_run = run_once(group);
+    if (rk_raft_has_ready(group->raft)) has_run = run_once(group);
     if (group->host->is_dead) return false;
     rk_group_sends_run(group);
     return rk_group_receive_run(group) || has_run;

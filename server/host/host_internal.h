@@ -36,7 +36,7 @@ enum {
     RK_HOST_CALLS_MAX = 131072,    /* open calls of clients and other nodes together */
     RK_HOST_FRAME_SEND = 1 << 20,  /* a frame that grows beyond is sent at once */
     RK_HOST_PROPOSE_MAX = 1 << 20, /* bytes given to raft in one go */
-    RK_HOST_BATCH_SOFT = 24 << 20, /* no further ready goes into a batch beyond */
+    RK_HOST_BATCH_SOFT = 24 << 20, /* no further append goes into a batch beyond */
     RK_HOST_APPEND_MAX =
         8 << 20, /* of a ready's entries; those beyond come with the next */
     RK_HOST_READY_MAX = 10 << 20, /* a ready in a batch: entries, snapshot, hard state */

@@ -210,6 +210,53 @@ static void test_answers_end_with_their_entries(void **state)
     cluster_close(&cluster);
 }
 
+/* The host has no room: nothing is handed out to be written, and all else goes on. */
+static void test_held_appends(void **state)
+{
+    (void)state;
+    cluster_open(&cluster, 3, 3, NULL);
+    cluster_elect(&cluster, 1);
+    struct node *leader = cluster_node(&cluster, 1);
+    rk_raft_hold_appends(leader->raft, true);
+    assert_int_equal(cluster_propose(leader, text), RK_OK);
+    cluster_settle(&cluster);
+    /* The others have written it: that is a majority. */
+    assert_int_equal(leader->write_count, 0);
+    assert_int_equal(rk_raft_committed(leader->raft), 2);
+    assert_int_equal(leader->applied, 1);
+    assert_int_equal(cluster_node(&cluster, 2)->applied, 2);
+    assert_int_equal(rk_raft_read_index(leader->raft, 7), RK_OK);
+    size_t heartbeats = cluster.sent[RK_RAFT_MSG_HEARTBEAT];
+    cluster_tick(&cluster, 30);
+    assert_int_equal(leader->read_count, 1);
+    assert_true(cluster.sent[RK_RAFT_MSG_HEARTBEAT] > heartbeats + 20);
+    assert_true(rk_raft_is_leader(leader->raft));
+    rk_raft_hold_appends(leader->raft, false);
+    cluster_settle(&cluster);
+    assert_int_equal(leader->applied, 2);
+    assert_int_equal(cluster_status(leader).durable_index, 2);
+    cluster_close(&cluster);
+}
+
+/* Rule 20: what is held is not durable either. With nothing to write it does not matter. */
+static void test_held_for_too_long(void **state)
+{
+    (void)state;
+    cluster_open(&cluster, 3, 3, NULL);
+    cluster_elect(&cluster, 1);
+    struct node *leader = cluster_node(&cluster, 1);
+    rk_raft_hold_appends(leader->raft, true);
+    cluster_tick(&cluster, 200);
+    assert_true(rk_raft_is_leader(leader->raft));
+    assert_int_equal(cluster_propose(leader, text), RK_OK);
+    cluster_tick(&cluster, 45);
+    assert_false(rk_raft_is_leader(leader->raft));
+    cluster_tick(&cluster, 60);
+    assert_non_null(cluster_leader(&cluster));
+    assert_ptr_not_equal(cluster_leader(&cluster), leader);
+    cluster_close(&cluster);
+}
+
 static void parts_for_a_driver(struct rk_raft_options *options)
 {
     parts(options);
@@ -244,6 +291,8 @@ int main(void)
         cmocka_unit_test(test_a_follower_acknowledges_the_parts),
         cmocka_unit_test(test_answers_of_a_former_term_wait),
         cmocka_unit_test(test_answers_end_with_their_entries),
+        cmocka_unit_test(test_held_appends),
+        cmocka_unit_test(test_held_for_too_long),
         cmocka_unit_test(test_options_that_contradict),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

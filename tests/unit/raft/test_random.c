@@ -102,7 +102,7 @@ static void random_change(struct node *node)
 
 static void disturb(struct node *node)
 {
-    switch (below(9)) {
+    switch (below((shape & 128) != 0 ? 12 : 9)) {
     case 0:
     case 1: cluster_crash(&cluster, node); break;
     case 2:
@@ -112,6 +112,9 @@ static void disturb(struct node *node)
     case 6: rk_raft_leader_lost_evidence(node->raft); break;
     case 7: rk_raft_report_unreachable(node->raft, 1 + below(NODES)); break;
     case 8: rk_raft_report_snapshot(node->raft, 1 + below(NODES), chance(50)); break;
+    case 9:
+    case 10:
+    case 11: rk_raft_hold_appends(node->raft, chance(50)); break;
     }
 }
 
@@ -207,6 +210,7 @@ static void finish(void)
     for (uint64_t id = 1; id <= NODES; id++) {
         struct node *node = cluster_node(&cluster, id);
         if (!node->is_up) cluster_restart(&cluster, node);
+        rk_raft_hold_appends(node->raft, false);
     }
     for (int round = 0; round < 5; round++) {
         follow_the_membership();
