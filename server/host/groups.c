@@ -471,6 +471,14 @@ void rk_group_written(struct rk_group *group)
         rk_group_appended(group, &group->writing);
 }
 
+/* No entry is larger than the log takes: who leads has written it. */
+static bool has_large_entry(const struct rk_raft_message *message)
+{
+    for (size_t i = 0; i < message->entry_count; i++)
+        if (message->entries[i].data.size > RK_WAL_ENTRY_MAX) return true;
+    return false;
+}
+
 void rk_group_receive(struct rk_group *group, struct rk_member *from, struct rk_slice bytes)
 {
     struct rk_host *host = group->host;
@@ -481,7 +489,7 @@ void rk_group_receive(struct rk_group *group, struct rk_member *from, struct rk_
     if (status == RK_ENOMEM) return;
     /* Snapshots come in chunks, and every message from who sent the frame. */
     if (status != RK_OK || message.from != from->number || message.to != host->number ||
-        message.type == RK_RAFT_MSG_SNAP) {
+        message.type == RK_RAFT_MSG_SNAP || has_large_entry(&message)) {
         host->metrics.frames_dropped++;
         return;
     }
@@ -500,6 +508,7 @@ void rk_group_receive(struct rk_group *group, struct rk_member *from, struct rk_
 void rk_group_own(struct rk_group *group, const struct rk_buf *request)
 {
     size_t before = group->own.size;
+    RK_ASSERT(request->size <= RK_HOST_REQUEST_MAX);
     if (!request->is_failed) rk_buf_blob(&group->own, rk_buf_slice(request));
     if (request->is_failed || group->own.is_failed) {
         /* Half a request would be an entry that no node can apply. All of them are proposed

@@ -140,6 +140,33 @@ static void test_a_full_batch_silences_nobody(void **state)
         assert_int_equal(after.groups[id].term, before.groups[id].term);
 }
 
+/* A bulk call of so many messages; what its answer says. */
+static enum rk_status publish(uint32_t node, uint32_t count)
+{
+    struct rk_buf json = {0};
+    for (uint32_t i = 0; i < count; i++)
+        rk_buf_printf(&json, "%s{\"data\":\"%0*u\"}",
+                      i > 0 ? "," : "{\"topic\":\"t\",\"messages\":[", VALUE, i);
+    rk_buf_append_string(&json, "]}");
+    rk_buf_u8(&json, 0);
+    assert_int_equal(rk_buf_check(&json), RK_OK);
+    const struct rk_reply *reply =
+        cluster_ask(cluster, node, RK_OP_QUEUE_PUBLISH, (const char *)json.data);
+    rk_buf_fini(&json);
+    if (reply->status != RK_OK) assert_int_equal(reply->outcome, RK_OUTCOME_NOT_DONE);
+    return reply->status;
+}
+
+/* Bodies may be larger than what one entry of the log holds. */
+static void test_requests_fit_into_an_entry(void **state)
+{
+    (void)state;
+    for (uint32_t node = 0; node < 3; node++) {
+        assert_int_equal(publish(node, 4), RK_OK);
+        assert_int_equal(publish(node, 5), RK_ESIZE);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -148,6 +175,7 @@ int main(void)
         TEST(test_new_leader_takes_a_backlog),
         TEST(test_groups_share_a_batch),
         TEST(test_a_full_batch_silences_nobody),
+        TEST(test_requests_fit_into_an_entry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

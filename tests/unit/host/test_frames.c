@@ -1,9 +1,13 @@
 /* Frames that are forged, or come from strangers. (The transport drops damaged ones.) */
 #include "cluster.h"
 
+#include "raft/wire.h"
+#include "storage/wal.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -95,11 +99,74 @@ static void test_another_cluster_is_a_stranger(void **state)
     cluster_free(other);
 }
 
+/* A frame of the leader with an entry of so many bytes, which its follower does not have.
+ */
+static void append_forge(struct cluster *cluster, uint32_t leader, uint32_t to, size_t size)
+{
+    struct rk_host_status status;
+    struct rk_buf frame = {0}, body = {0};
+    uint8_t *data = calloc(1, size);
+    const struct packet *packet = NULL;
+    for (int i = 0; i < 1000 && packet == NULL; i++) {
+        cluster_step(cluster);
+        packet = cluster->first;
+        while (packet != NULL && (packet->from != leader || packet->to != to))
+            packet = packet->next;
+    }
+    assert_non_null(packet);
+    size_t head = 1 + 6 * 8 + 1 + 2; /* the names have two letters */
+    rk_buf_append(&frame, packet->bytes.data, head);
+    rk_host_status(cluster->nodes[leader].host, &status);
+    const struct rk_host_group_status *group = &status.groups[1];
+    const struct rk_raft_entry entry = {group->last_index + 1, group->term,
+                                        rk_slice_of(data, size), RK_RAFT_ENTRY_NORMAL};
+    const struct rk_raft_message message = {.type = RK_RAFT_MSG_APP,
+                                            .from = leader + 1,
+                                            .to = to + 1,
+                                            .term = group->term,
+                                            .log_term = group->term,
+                                            .index = group->last_index,
+                                            .entries = &entry,
+                                            .entry_count = 1};
+    rk_buf_varint(&body, 1);
+    rk_raft_message_encode(&body, &message);
+    rk_buf_u16(&frame, 1); /* a section of raft */
+    rk_buf_u32(&frame, (uint32_t)body.size);
+    rk_buf_append_slice(&frame, rk_buf_slice(&body));
+    rk_host_receive(cluster->nodes[to].host, cluster->nodes[leader].name, RK_LINK_BULK,
+                    rk_buf_slice(&frame));
+    rk_buf_fini(&frame);
+    rk_buf_fini(&body);
+    free(data);
+}
+
+/* What no log can hold is no entry of a leader, and must not end who receives it. */
+static void test_entries_are_bounded(void **state)
+{
+    (void)state;
+    struct cluster *cluster =
+        cluster_new((struct cluster_options){.nodes = 3, .groups = 1});
+    cluster_settle(cluster, 3000);
+    uint32_t leader = (uint32_t)cluster_leader(cluster, 1), to = (leader + 1) % 3;
+    struct rk_host_status status;
+    struct rk_host_metrics before = *rk_host_metrics(cluster->nodes[to].host);
+    append_forge(cluster, leader, to, RK_WAL_ENTRY_MAX + 1);
+    assert_int_equal(rk_host_metrics(cluster->nodes[to].host)->frames_dropped,
+                     before.frames_dropped + 1);
+    rk_host_status(cluster->nodes[to].host, &status);
+    uint64_t last = status.groups[1].last_index;
+    append_forge(cluster, leader, to, RK_WAL_ENTRY_MAX);
+    rk_host_status(cluster->nodes[to].host, &status);
+    assert_int_equal(status.groups[1].last_index, last + 1);
+    cluster_free(cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forged_frames_do_no_harm_to_memory),
         cmocka_unit_test(test_another_cluster_is_a_stranger),
+        cmocka_unit_test(test_entries_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
