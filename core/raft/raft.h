@@ -373,7 +373,7 @@ RK_MUST_CHECK enum rk_status rk_raft_transfer(struct rk_raft *raft, uint64_t to)
 enum rk_status rk_raft_forget_leader(struct rk_raft *raft);
 /* Campaigns now, by pre-vote if configured. */
 enum rk_status rk_raft_campaign(struct rk_raft *raft);
-/* Early vote: the link to the leader was reset or closed and connecting again was refused
+/* Early vote: the links to the leader were reset or closed and connecting again was refused
  * or failed. Voids itself when the leader is heard again. No effect without early_vote. */
 void rk_raft_leader_lost_evidence(struct rk_raft *raft);
 /* Data of this node failed a checksum (rule 18): from now on it neither votes nor

@@ -334,11 +334,20 @@ uint64_t rk_host_next_tick(const struct rk_host *host)
     return next;
 }
 
+/* Whether a node that can not be reached again is gone, as far as this one can tell: it was
+ * reached before, and neither of the two links by which a leader is heard is left. */
+static bool is_lost(const struct rk_member *member)
+{
+    return member->was_reached && !member->links[RK_LINK_CONTROL].is_up &&
+           !member->links[RK_LINK_BULK].is_up;
+}
+
 void rk_host_link_up(struct rk_host *host, const char *name, enum rk_host_link link)
 {
     struct rk_member *member = rk_host_member_by_name(host, rk_slice_of_string(name));
     if (member == NULL || host->is_dead) return;
     member->links[link].is_up = true;
+    if (link != RK_LINK_SNAPSHOT) member->was_reached = true;
     if (link == RK_LINK_CONTROL && member != host->self) rk_host_member_greet(host, member);
     if (link != RK_LINK_BULK) return;
     member->down_ms = 0;
@@ -359,7 +368,7 @@ void rk_host_link_down(struct rk_host *host, const char *name, enum rk_host_link
     if (link == RK_LINK_CONTROL) member->machine_version = 0;
     for (uint32_t id = 0; host->is_running && id <= host->group_count; id++) {
         struct rk_group *group = host->groups[id];
-        if (is_refused && rk_raft_leader(group->raft) == member->number)
+        if (is_refused && is_lost(member) && rk_raft_leader(group->raft) == member->number)
             rk_raft_leader_lost_evidence(group->raft);
         if (was_up && rk_group_is_leader(group) && link == RK_LINK_BULK)
             rk_raft_report_unreachable(group->raft, member->number);

@@ -119,8 +119,9 @@ uint64_t rk_host_next_tick(const struct rk_host *host);
  */
 void rk_host_receive(struct rk_host *host, const char *from, enum rk_host_link link,
                      struct rk_slice frame);
-/* Evidence about the connection to a peer, as the transport sees it. refused: a reconnect
- * failed after the loss (early vote needs both). */
+/* Evidence about the connection to a peer, as the transport sees it. is_refused: this was
+ * an attempt to connect, and the peer or the way to it is why it failed. Early vote needs
+ * that, and that neither control nor bulk is up after one of them was. */
 void rk_host_link_up(struct rk_host *host, const char *name, enum rk_host_link link);
 void rk_host_link_down(struct rk_host *host, const char *name, enum rk_host_link link,
                        bool is_refused);

@@ -99,6 +99,7 @@ struct rk_member {
     char name[RK_HOST_NAME_MAX + 1];
     char peer[RK_HOST_ADDRESS_MAX], http[RK_HOST_ADDRESS_MAX], rpc[RK_HOST_ADDRESS_MAX];
     struct rk_member_link links[RK_LINK_COUNT];
+    bool was_reached;         /* control or bulk were up once */
     struct rk_list forwarded; /* struct rk_call: sent there and not answered */
     struct rk_list taken;     /* struct rk_call: come from there and not answered */
     uint64_t heard_ms;        /* boot time of the last good frame; 0: never */

@@ -82,14 +82,10 @@ static void log_reason(struct peer_out *out)
                  RK_LOG_TEXT("reason", out->reason));
 }
 
-__attribute__((format(printf, 2, 3))) static void fail(struct peer_out *out,
-                                                       const char *format, ...)
+/* For out->reason; is_ours: it says nothing about the peer. */
+static void end(struct peer_out *out, bool is_ours)
 {
     struct rk_worker *worker = out->peers->worker;
-    va_list arguments;
-    va_start(arguments, format);
-    (void)vsnprintf(out->reason, sizeof(out->reason), format, arguments);
-    va_end(arguments);
     bool was_up = out->state == OUT_UP;
     let_go(out);
     out->state = OUT_WAITING;
@@ -107,12 +103,28 @@ __attribute__((format(printf, 2, 3))) static void fail(struct peer_out *out,
         log_reason(out);
     }
     rk_worker_touch(worker);
-    rk_host_link_down(worker->host, out->node.name, out->link, !was_up);
+    rk_host_link_down(worker->host, out->node.name, out->link, !was_up && !is_ours);
     uint32_t pause = out->backoff_ms;
     if (pause > 1) pause = pause / 2 + (uint32_t)rk_random_below(&worker->random, pause);
     out->backoff_ms = out->backoff_ms == 0 ? BACKOFF_MIN_MS : out->backoff_ms * 2;
     if (out->backoff_ms > BACKOFF_MAX_MS) out->backoff_ms = BACKOFF_MAX_MS;
     set_timer(out, pause);
+}
+
+__attribute__((format(printf, 2, 3))) static void fail(struct peer_out *out,
+                                                       const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(out->reason, sizeof(out->reason), format, arguments);
+    va_end(arguments);
+    end(out, false);
+}
+
+static void fail_here(struct peer_out *out, const char *reason)
+{
+    (void)snprintf(out->reason, sizeof(out->reason), "%s", reason);
+    end(out, true);
 }
 
 static void send_hello(struct peer_out *out)
@@ -193,7 +205,7 @@ static void on_connected(evutil_socket_t fd, short what, void *context)
     }
     rk_socket_tune(fd, (unsigned)worker->config->election_timeout_ms * 3);
     if (rk_stream_open(&out->stream, &worker->streams, fd, &out_handler) != RK_OK) {
-        fail(out, "no memory");
+        fail_here(out, "no memory");
         return;
     }
     out->fd = -1; /* the stream's now */
@@ -218,7 +230,7 @@ static void connect_to(struct peer_out *out, const struct evutil_addrinfo *addre
     out->state = OUT_CONNECTING;
     out->fd = socket(addresses->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (out->fd < 0) {
-        fail(out, "%s", strerror(errno));
+        fail_here(out, strerror(errno));
         return;
     }
     if (connect(out->fd, addresses->ai_addr, (socklen_t)addresses->ai_addrlen) != 0 &&
@@ -228,7 +240,8 @@ static void connect_to(struct peer_out *out, const struct evutil_addrinfo *addre
     }
     out->connect =
         event_new(out->peers->worker->base, out->fd, EV_WRITE, on_connected, out);
-    if (out->connect == NULL || event_add(out->connect, NULL) != 0) fail(out, "no memory");
+    if (out->connect == NULL || event_add(out->connect, NULL) != 0)
+        fail_here(out, "no memory");
 }
 
 static void on_resolved(int result, struct evutil_addrinfo *addresses, void *context)
@@ -253,7 +266,7 @@ static void start(struct peer_out *out)
      * were told of by --peers is where that says. */
     bool is_other = out->configured[0] != '\0' && (out->attempts & 1) != 0;
     if (rk_address_parse(&address, is_other ? out->configured : out->node.peer) != RK_OK) {
-        fail(out, "no address is known");
+        fail_here(out, "no address is known");
         return;
     }
     (void)snprintf(port, sizeof(port), "%u", (unsigned)address.port);
@@ -270,7 +283,7 @@ static void start(struct peer_out *out)
     hints.ai_flags = 0;
     out->state = OUT_RESOLVING;
     if (worker->dns == NULL) {
-        fail(out, "no name service");
+        fail_here(out, "no name service");
         return;
     }
     /* Names are looked up at each attempt, the hosts file too: containers move. */

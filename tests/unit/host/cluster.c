@@ -268,7 +268,7 @@ enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *err
     (void)leave(node);
     for (uint32_t i = 0; i < cluster->count; i++) {
         if (cluster->nodes[i].host == NULL || cluster->cut[at][i]) continue;
-        links_set(cluster, at, i, true, false);
+        if (!node->reaches_nobody) links_set(cluster, at, i, true, false);
         links_set(cluster, i, at, true, false);
     }
     return RK_OK;
@@ -332,7 +332,8 @@ static void disk_run(struct node *node)
 static void connect_new(struct cluster *cluster, uint32_t at)
 {
     struct node *node = &cluster->nodes[at];
-    if (node->host == NULL || rk_host_members_version(node->host) == node->members_seen)
+    if (node->host == NULL || node->reaches_nobody ||
+        rk_host_members_version(node->host) == node->members_seen)
         return;
     node->members_seen = rk_host_members_version(node->host);
     for (uint32_t i = 0; i < cluster->count; i++)

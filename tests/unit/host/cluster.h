@@ -25,6 +25,7 @@ struct node {
     char warning[256]; /* the last one logged */
     uint32_t warnings;
     bool is_chatty;
+    bool reaches_nobody; /* its links never come up; what it sends arrives all the same */
     uint64_t wipes;
     int64_t wall_lead_ms;     /* of its wall clock */
     uint32_t machine_version; /* of its program; 0: the newest */

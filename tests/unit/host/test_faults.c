@@ -99,6 +99,88 @@ static void test_silent_leader_is_replaced_in_time(void **state)
         fail_msg("took %u ms", (unsigned)most);
 }
 
+static void link_fail(uint32_t leader, enum rk_host_link link, bool is_refused)
+{
+    for (uint32_t i = 0; i < 3; i++)
+        if (i != leader)
+            rk_host_link_down(cluster->nodes[i].host, cluster->nodes[leader].name, link,
+                              is_refused);
+}
+
+static void link_mend(uint32_t leader, enum rk_host_link link)
+{
+    for (uint32_t i = 0; i < 3; i++)
+        if (i != leader)
+            rk_host_link_up(cluster->nodes[i].host, cluster->nodes[leader].name, link);
+}
+
+/* One kind of link to the leader breaks, at all nodes at once, and stays away: as long as
+ * there is another one it is no evidence that the leader is gone. */
+static void test_a_broken_link_disturbs_nothing(void **state)
+{
+    (void)state;
+    uint32_t leader = (uint32_t)cluster_leader(cluster, 0);
+    struct rk_host_status status;
+    rk_host_status(cluster->nodes[leader].host, &status);
+    uint64_t term = status.groups[0].term;
+    for (int link = 0; link < RK_LINK_COUNT; link++) {
+        link_fail(leader, (enum rk_host_link)link, false);
+        for (uint32_t attempt = 0; attempt < 10; attempt++) {
+            cluster_run(cluster, 37); /* elsewhere between two heartbeats */
+            link_fail(leader, (enum rk_host_link)link, true);
+        }
+        cluster_run(cluster, 100);
+        link_mend(leader, (enum rk_host_link)link);
+        cluster_run(cluster, 100);
+    }
+    rk_host_status(cluster->nodes[leader].host, &status);
+    assert_int_equal(status.groups[0].term, term);
+    assert_int_equal(cluster_leader(cluster, 0), leader);
+    /* With the last of the two that carry what a leader says they are sure. */
+    link_fail(leader, RK_LINK_CONTROL, false);
+    link_fail(leader, RK_LINK_BULK, false);
+    cluster_cut(cluster, leader, (leader + 1) % 3, true);
+    cluster_cut(cluster, leader, (leader + 2) % 3, true);
+    uint64_t began = cluster->now_ms;
+    link_fail(leader, RK_LINK_BULK, true);
+    uint64_t call =
+        cluster_call(cluster, (leader + 1) % 3, RK_OP_LOCK_ACQUIRE, TAKE("l", "a"));
+    assert_int_equal(cluster_answer(cluster, call, 3000)->status, RK_OK);
+    assert_true(cluster->now_ms - began < 300);
+    cluster_cut(cluster, leader, (leader + 1) % 3, false);
+    cluster_cut(cluster, leader, (leader + 2) % 3, false);
+}
+
+/* Who was never reached is not lost when the first attempts fail. */
+static void test_a_link_that_never_was_is_not_lost(void **state)
+{
+    (void)state;
+    uint32_t leader = (uint32_t)cluster_leader(cluster, 0);
+    uint32_t other = (leader + 1) % 3;
+    cluster_kill(cluster, other, RK_MEMFS_CRASH_KEEP_ALL);
+    cluster_run(cluster, 50);
+    /* It hears the others, and reaches nobody. */
+    cluster->nodes[other].reaches_nobody = true;
+    cluster_start(cluster, other);
+    cluster_run(cluster, 500);
+    uint32_t lost = 0;
+    for (uint32_t attempt = 0; attempt < 20; attempt++) {
+        for (int link = 0; link < RK_LINK_COUNT; link++)
+            rk_host_link_down(cluster->nodes[other].host, cluster->nodes[leader].name,
+                              (enum rk_host_link)link, true);
+        for (int i = 0; i < 37; i++) {
+            struct rk_host_status status;
+            cluster_step(cluster);
+            rk_host_status(cluster->nodes[other].host, &status);
+            lost += status.groups[0].leader[0] == '\0';
+        }
+    }
+    assert_int_equal(lost, 0);
+    cluster->nodes[other].reaches_nobody = false;
+    cluster_cut(cluster, other, leader, true);
+    cluster_cut(cluster, other, leader, false);
+}
+
 static void test_deadline_tells_what_is_known(void **state)
 {
     (void)state;
@@ -307,6 +389,8 @@ int main(void)
         TEST(test_killed_leader_is_replaced_fast),
         TEST(test_silent_leader_is_replaced),
         TEST(test_silent_leader_is_replaced_in_time),
+        TEST(test_a_broken_link_disturbs_nothing),
+        TEST(test_a_link_that_never_was_is_not_lost),
         TEST(test_deadline_tells_what_is_known),
         TEST(test_nothing_answered_is_lost),
         TEST(test_all_restart_from_disk),
