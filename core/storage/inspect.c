@@ -23,7 +23,8 @@ struct inspection {
     uint64_t faults;
     struct rk_wal_state *state; /* owned */
     struct rk_buf bytes;
-    uint64_t next;
+    uint64_t next; /* number of the first batch that was not found */
+    uint64_t end;  /* its offset in the last segment */
     uint64_t entries;
 };
 
@@ -149,6 +150,7 @@ static enum rk_status inspect_segment(struct inspection *inspection,
                   "\n",
                   cursor.offset, cursor.next - 1, inspection->entries - entries);
     inspection->next = cursor.next;
+    inspection->end = cursor.offset;
     if (status == RK_OK && at == scan->to)
         status = inspect_tail(inspection, file->path, &cursor);
     return status;
@@ -238,8 +240,13 @@ static enum rk_status inspect_spare(struct inspection *inspection,
     enum rk_status status = rk_wal_scan_load(scan, file, &inspection->bytes, error);
     if (status != RK_OK) return status;
     rk_buf_printf(inspection->out, "spare %s size %" PRIu64 "\n", file->path, file->size);
-    struct rk_wal_segment_head head = {scan->id, scan->files[scan->to].head.sequence + 1,
-                                       inspection->next};
+    const struct rk_wal_scan_file *last = &scan->files[scan->to];
+    struct rk_wal_segment_head head = {scan->id, last->head.sequence + 1, inspection->next};
+    if (rk_wal_scan_is_proof(file, head.sequence, head.first_batch)) {
+        fault(inspection, last->path, inspection->end,
+              "damaged or missing batch, after which the next segment was opened");
+        return RK_OK;
+    }
     struct rk_wal_cursor cursor;
     rk_wal_cursor_init(&cursor, scan, &head, rk_buf_slice(&inspection->bytes));
     return inspect_tail(inspection, file->path, &cursor);

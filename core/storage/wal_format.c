@@ -77,23 +77,29 @@ void rk_wal_batch_seal(uint8_t *bytes, const struct rk_wal_batch_head *head, uin
                rk_crc32c(salt, bytes + 8, RK_WAL_BATCH_HEAD - 8 + (size_t)head->size));
 }
 
-bool rk_wal_batch_parse(struct rk_wal_batch_head *out, struct rk_slice bytes, uint32_t salt)
+bool rk_wal_batch_head_parse(struct rk_wal_batch_head *out, struct rk_slice bytes,
+                             uint32_t salt)
 {
     if (bytes.size < RK_WAL_BATCH_HEAD || rk_take_u32(bytes.data) != batch_magic)
         return false;
-    /* First the head alone: its size field is trusted for the CRC over the records. */
     if (rk_take_u32(bytes.data + 44) != rk_crc32c(salt, bytes.data + 8, 36)) return false;
-    uint32_t size = rk_take_u32(bytes.data + 32);
-    if (size > bytes.size - RK_WAL_BATCH_HEAD) return false;
-    uint32_t crc = rk_crc32c(salt, bytes.data + 8, RK_WAL_BATCH_HEAD - 8 + (size_t)size);
-    if (rk_take_u32(bytes.data + 4) != crc) return false;
     out->sequence = rk_take_u64(bytes.data + 8);
     out->durable = rk_take_u64(bytes.data + 16);
     out->oldest = rk_take_u64(bytes.data + 24);
-    out->size = size;
+    out->size = rk_take_u32(bytes.data + 32);
     out->count = rk_take_u32(bytes.data + 36);
     out->flags = rk_take_u32(bytes.data + 40);
     return true;
+}
+
+bool rk_wal_batch_parse(struct rk_wal_batch_head *out, struct rk_slice bytes, uint32_t salt)
+{
+    /* First the head alone: its size field is trusted for the CRC over the records. */
+    if (!rk_wal_batch_head_parse(out, bytes, salt)) return false;
+    if (out->size > bytes.size - RK_WAL_BATCH_HEAD) return false;
+    uint32_t crc =
+        rk_crc32c(salt, bytes.data + 8, RK_WAL_BATCH_HEAD - 8 + (size_t)out->size);
+    return rk_take_u32(bytes.data + 4) == crc;
 }
 
 void rk_wal_record_write(struct rk_buf *buf, const struct rk_wal_record *record)

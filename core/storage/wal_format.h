@@ -74,6 +74,10 @@ RK_MUST_CHECK enum rk_status rk_wal_id_decode(uint64_t *out, uint32_t *out_versi
 
 /* Fills the head in front of head->size bytes of records; the CRC covers both. */
 void rk_wal_batch_seal(uint8_t *bytes, const struct rk_wal_batch_head *head, uint32_t salt);
+/* True if an undamaged head of that salt begins at bytes, whatever became of the records.
+ */
+bool rk_wal_batch_head_parse(struct rk_wal_batch_head *out, struct rk_slice bytes,
+                             uint32_t salt);
 /* True if a whole, undamaged batch of that salt begins at bytes. */
 bool rk_wal_batch_parse(struct rk_wal_batch_head *out, struct rk_slice bytes,
                         uint32_t salt);

@@ -314,6 +314,17 @@ static enum rk_status check_tail(struct recovery *recovery,
     return status;
 }
 
+static enum rk_status not_followed(const struct recovery *recovery, const char *path,
+                                   uint64_t first_batch)
+{
+    const struct rk_wal *wal = recovery->wal;
+    return rk_storage_fail(
+        recovery->error, RK_ECORRUPT,
+        "%s: offset %" PRIu64 ": batch %" PRIu64
+        " is damaged or missing, but the next segment begins with %" PRIu64,
+        path, wal->offset, wal->next, first_batch);
+}
+
 static enum rk_status take_segment(struct recovery *recovery, uint32_t at)
 {
     const struct rk_wal_scan *scan = recovery->scan;
@@ -331,11 +342,7 @@ static enum rk_status take_segment(struct recovery *recovery, uint32_t at)
 
     bool is_oldest = at == scan->from;
     if (!is_oldest && file->head.first_batch != wal->next)
-        return rk_storage_fail(
-            recovery->error, RK_ECORRUPT,
-            "%s: offset %" PRIu64 ": batch %" PRIu64
-            " is damaged or missing, but the next segment begins with %" PRIu64,
-            scan->files[at - 1].path, wal->offset, wal->next, file->head.first_batch);
+        return not_followed(recovery, scan->files[at - 1].path, file->head.first_batch);
     status = rk_wal_scan_load(scan, file, &recovery->bytes, recovery->error);
     if (status != RK_OK) return status;
     struct rk_wal_cursor cursor;
@@ -371,6 +378,9 @@ static enum rk_status take_spare(struct recovery *recovery,
     recovery->file = file;
     enum rk_status status =
         rk_wal_scan_load(recovery->scan, file, &recovery->bytes, recovery->error);
+    if (status == RK_OK && rk_wal_scan_is_proof(file, sequence, wal->next) &&
+        !RK_MUTANT(damage_is_torn_tail))
+        status = not_followed(recovery, rk_wal_current(wal)->path, file->head.first_batch);
     if (status == RK_OK) status = open_segment(recovery, file, &recovery->segment);
     if (status != RK_OK) return status;
     struct rk_wal_cursor cursor;

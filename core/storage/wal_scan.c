@@ -197,15 +197,20 @@ enum rk_status rk_wal_cursor_leftover(const struct rk_wal_cursor *cursor,
     for (uint64_t offset = cursor->offset; offset < cursor->bytes.size;
          offset += RK_WAL_SECTOR) {
         struct rk_wal_batch_head head;
-        if (!rk_wal_batch_parse(&head, rest(cursor, offset), cursor->salt)) continue;
+        struct rk_slice bytes = rest(cursor, offset);
+        if (!rk_wal_batch_head_parse(&head, bytes, cursor->salt)) continue;
         if (head.sequence < cursor->next) continue;
-        if (out->count++ == 0) out->first_offset = offset;
-        rk_buf_u64(&out->offsets, offset);
+        /* A head tells also where its batch was torn: it is within one sector. One of
+         * before an earlier recovery speaks of nothing that is missing now, since what was
+         * durable then was kept. */
         if (!out->is_proof && head.durable >= cursor->next) {
             out->is_proof = true;
             out->proof_offset = offset;
             out->proof_sequence = head.sequence;
         }
+        if (!rk_wal_batch_parse(&head, bytes, cursor->salt)) continue;
+        if (out->count++ == 0) out->first_offset = offset;
+        rk_buf_u64(&out->offsets, offset);
     }
     return rk_buf_check(&out->offsets);
 }

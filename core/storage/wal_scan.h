@@ -39,7 +39,7 @@ struct rk_wal_cursor {
 struct rk_wal_leftover {
     uint64_t count;
     uint64_t first_offset;
-    bool is_proof; /* a batch there says that the missing one was durable */
+    bool is_proof; /* a batch's head there says that the missing one was durable */
     uint64_t proof_offset;
     uint64_t proof_sequence;
     struct rk_buf offsets; /* u64 each, of every batch found; owned */
@@ -61,12 +61,22 @@ RK_MUST_CHECK enum rk_status rk_wal_scan_load(const struct rk_wal_scan *scan,
                                               struct rk_buf *out,
                                               struct rk_storage_error *error);
 
+/* The file is the start of a segment of that sequence or a later one, torn, and says that
+ * batch `next`, which is missing, was durable: a segment is opened only then. */
+static inline bool rk_wal_scan_is_proof(const struct rk_wal_scan_file *file,
+                                        uint64_t sequence, uint64_t next)
+{
+    return file->has_head && file->head.sequence >= sequence &&
+           file->head.first_batch > next;
+}
+
 void rk_wal_cursor_init(struct rk_wal_cursor *cursor, const struct rk_wal_scan *scan,
                         const struct rk_wal_segment_head *head, struct rk_slice bytes);
 /* The next batch; *offset is where it stands. False at the end or at damage. */
 bool rk_wal_cursor_next(struct rk_wal_cursor *cursor, struct rk_wal_batch_head *out,
                         uint64_t *offset);
-/* Looks from cursor->offset on for batches of this life with sequence next or above.
+/* Looks from cursor->offset on for batches of this life with sequence next or above. Only
+ * whole ones are counted, and may have to be erased; for the proof a head will do.
  * RK_ENOMEM. out needs rk_buf_fini of its offsets. */
 RK_MUST_CHECK enum rk_status rk_wal_cursor_leftover(const struct rk_wal_cursor *cursor,
                                                     struct rk_wal_leftover *out);
