@@ -12,6 +12,23 @@ static enum rk_status fail(const struct rk_reserve *reserve, enum rk_status stat
     return rk_storage_fail(error, status, "%s: %s", reserve->path, rk_status_text(status));
 }
 
+/* What is there of the file from an earlier life. */
+static enum rk_status take_over(struct rk_reserve *reserve, struct rk_storage_error *error)
+{
+    struct rk_fs *fs = reserve->fs;
+    if (reserve->is_taken || reserve->size == 0) return RK_OK;
+    enum rk_status status = fs->open(fs, &reserve->file, reserve->path, RK_FS_WRITE);
+    if (status == RK_OK) status = fs->size(reserve->file, &reserve->filled);
+    if (status != RK_OK && status != RK_ENOENT) {
+        rk_reserve_close(reserve);
+        reserve->filled = 0;
+        return fail(reserve, status, error);
+    }
+    if (reserve->filled > reserve->size) reserve->filled = reserve->size;
+    reserve->is_taken = true;
+    return RK_OK;
+}
+
 enum rk_status rk_reserve_open(struct rk_reserve *reserve, struct rk_fs *fs,
                                const char *dir, uint64_t size,
                                struct rk_storage_error *error)
@@ -20,16 +37,7 @@ enum rk_status rk_reserve_open(struct rk_reserve *reserve, struct rk_fs *fs,
     enum rk_status status = rk_fs_join(reserve->path, dir, "reserve");
     if (status != RK_OK) return rk_storage_fail(error, status, "%s: path too long", dir);
     memcpy(reserve->dir, dir, strlen(dir) + 1);
-    if (size == 0) return RK_OK;
-    status = fs->open(fs, &reserve->file, reserve->path, RK_FS_WRITE);
-    if (status == RK_ENOENT) return RK_OK;
-    if (status == RK_OK) status = fs->size(reserve->file, &reserve->filled);
-    if (status == RK_OK && reserve->filled > size) reserve->filled = size;
-    if (status != RK_OK) {
-        rk_reserve_close(reserve);
-        return fail(reserve, status, error);
-    }
-    return RK_OK;
+    return take_over(reserve, error);
 }
 
 void rk_reserve_close(struct rk_reserve *reserve)
@@ -77,11 +85,17 @@ enum rk_status rk_reserve_poll(struct rk_reserve *reserve, bool is_refused,
 {
     struct rk_fs_space space;
     *out_more = false;
+    if (is_refused && reserve->level == RK_RESERVE_OK) reserve->level = RK_RESERVE_LOW;
+    *out = reserve->level;
     enum rk_status status = reserve->fs->space(reserve->fs, &space, reserve->dir);
     if (status != RK_OK) return fail(reserve, status, error);
     uint64_t low = reserve->size == 0 ? RK_RESERVE_DEFAULT : reserve->size;
+    status = take_over(reserve, error);
     bool is_missing = reserve->filled < reserve->size;
-    if (space.free_bytes < low / 4 || is_refused) {
+    if (status != RK_OK) {
+        bool is_low = space.free_bytes < low || is_refused;
+        reserve->level = is_low ? RK_RESERVE_LOW : RK_RESERVE_OK;
+    } else if (space.free_bytes < low / 4 || is_refused) {
         reserve->level = RK_RESERVE_LOW;
         if (reserve->size > 0) {
             reserve->level = RK_RESERVE_CRITICAL;

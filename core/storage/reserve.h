@@ -29,18 +29,22 @@ struct rk_reserve {
     struct rk_file *file; /* while being filled */
     uint64_t size;
     uint64_t filled;
+    bool is_taken; /* what there was of the file is known */
     enum rk_reserve_level level;
 };
 
 /* The file is dir/reserve; what is there of it is taken over. size 0: no reserve file,
- * levels by free space alone (LOW below 32 MiB, never CRITICAL). RK_EIO, RK_ERANGE. */
+ * levels by free space alone (LOW below 32 MiB, never CRITICAL). RK_ERANGE: of no use. The
+ * file can not be opened (RK_EIO, RK_EDENIED ...): tried again with each poll. */
 RK_MUST_CHECK enum rk_status rk_reserve_open(struct rk_reserve *reserve, struct rk_fs *fs,
                                              const char *dir, uint64_t size,
                                              struct rk_storage_error *error);
 void rk_reserve_close(struct rk_reserve *reserve); /* the file stays */
 /* Looks at the free space, works on the file (at most 1 MiB of writing a call) and gives
  * the level; is_refused: the log's filling or a snapshot met RK_EFULL since the last poll.
- * *out_more: call again soon. RK_EIO. */
+ * *out_more: call again soon. RK_EIO and what else the file system says: the file can not
+ * be kept, *out is by the free space alone; or that can not be told, and *out is as it was,
+ * LOW at least after a refusal. */
 RK_MUST_CHECK enum rk_status rk_reserve_poll(struct rk_reserve *reserve, bool is_refused,
                                              enum rk_reserve_level *out, bool *out_more,
                                              struct rk_storage_error *error);

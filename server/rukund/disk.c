@@ -28,12 +28,16 @@ struct rk_disk {
     bool is_failed;
     enum rk_status status;
     struct rk_storage_error error;
+    bool is_reserve_news; /* the two below are the loop's to read */
+    enum rk_status reserve_status;
+    struct rk_storage_error reserve_error;
     /* The loop's. */
     bool is_under_way;
     atomic_bool is_full;
     /* The thread's. */
     struct rk_reserve reserve;
     bool has_reserve;
+    bool is_reserve_lost;
     bool is_refused;
     bool is_tended;
     uint64_t polled_ms;
@@ -84,6 +88,21 @@ static bool tend(struct rk_disk *disk, struct rk_wal *wal, bool is_idle)
     return false;
 }
 
+/* Said once when the reserve can not be kept, and once when it can again. */
+static void report_reserve(struct rk_disk *disk, enum rk_status status,
+                           const struct rk_storage_error *error)
+{
+    bool is_lost = status != RK_OK;
+    if (is_lost == disk->is_reserve_lost) return;
+    disk->is_reserve_lost = is_lost;
+    (void)pthread_mutex_lock(&disk->mutex);
+    disk->is_reserve_news = true;
+    disk->reserve_status = status;
+    disk->reserve_error = *error;
+    (void)pthread_mutex_unlock(&disk->mutex);
+    wake_loop(disk);
+}
+
 static void poll_reserve(struct rk_disk *disk)
 {
     struct rk_storage_error error = {""};
@@ -93,15 +112,20 @@ static void poll_reserve(struct rk_disk *disk)
     if (now_ms - disk->polled_ms < RK_RESERVE_POLL_MS) return;
     disk->polled_ms = now_ms;
     if (!disk->has_reserve) {
-        if (rk_reserve_open(&disk->reserve, disk->options.fs, disk->options.data,
-                            disk->options.reserve_bytes, &error) != RK_OK)
+        enum rk_status status =
+            rk_reserve_open(&disk->reserve, disk->options.fs, disk->options.data,
+                            disk->options.reserve_bytes, &error);
+        disk->has_reserve = status != RK_ERANGE;
+        if (!disk->has_reserve) {
+            report_reserve(disk, status, &error);
             return;
-        disk->has_reserve = true;
+        }
     }
-    if (rk_reserve_poll(&disk->reserve, disk->is_refused, &level, &more, &error) != RK_OK)
-        return;
+    enum rk_status status =
+        rk_reserve_poll(&disk->reserve, disk->is_refused, &level, &more, &error);
     disk->is_refused = false;
     atomic_store(&disk->is_full, level != RK_RESERVE_OK);
+    report_reserve(disk, status, &error);
 }
 
 static void deadline_after(struct timespec *out, uint64_t ms)
@@ -168,14 +192,20 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
     bool is_failed = disk->is_failed;
     enum rk_status status = disk->status;
     struct rk_storage_error error = disk->error;
+    bool is_news = disk->is_reserve_news;
+    enum rk_status reserve_status = disk->reserve_status;
+    struct rk_storage_error reserve_error = disk->reserve_error;
     disk->is_done = false;
     disk->is_failed = false;
+    disk->is_reserve_news = false;
     (void)pthread_mutex_unlock(&disk->mutex);
     if (is_done) {
         disk->is_under_way = false;
         disk->options.written(disk->options.context, is_failed ? RK_OK : status,
                               error.message);
     }
+    if (is_news)
+        disk->options.reserve(disk->options.context, reserve_status, reserve_error.message);
     if (is_failed) disk->options.failed(disk->options.context, status, error.message);
 }
 

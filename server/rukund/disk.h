@@ -20,6 +20,9 @@ struct rk_disk_options {
     void *context;
     /* The batch given to rk_disk_write is done. */
     void (*written)(void *context, enum rk_status status, const char *text);
+    /* The reserve can not be kept, and fullness is told by the free space alone; or, with
+     * RK_OK, it can again. */
+    void (*reserve)(void *context, enum rk_status status, const char *text);
     /* Care of the log failed: no later write can be trusted. */
     void (*failed)(void *context, enum rk_status status, const char *text);
 };

@@ -132,6 +132,17 @@ static void on_written(void *context, enum rk_status status, const char *text)
     rk_host_written(worker->host, status);
 }
 
+static void on_reserve(void *context, enum rk_status status, const char *text)
+{
+    struct rk_worker *worker = context;
+    if (status == RK_OK)
+        rk_log_line(&worker->log, RK_LOG_INFO, "the disk reserve can be kept again");
+    else
+        rk_log_event(&worker->log, RK_LOG_WARN, "the disk reserve can not be kept",
+                     RK_LOG_TEXT("reason", text),
+                     RK_LOG_TEXT("code", rk_status_text(status)));
+}
+
 static void on_disk_failed(void *context, enum rk_status status, const char *text)
 {
     io_fatal(context, status, text);
@@ -353,9 +364,14 @@ static enum rk_status open_loop(struct rk_worker *worker)
         worker->dns = evdns_base_new(worker->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
     worker->timer = event_new(worker->base, -1, 0, on_timer, worker);
     if (worker->timer == NULL) return RK_ENOMEM;
-    struct rk_disk_options disk = {
-        worker->base, rk_fs_posix(), worker->config->data, worker->config->reserve_bytes,
-        worker,       on_written,    on_disk_failed};
+    struct rk_disk_options disk = {.base = worker->base,
+                                   .fs = rk_fs_posix(),
+                                   .data = worker->config->data,
+                                   .reserve_bytes = worker->config->reserve_bytes,
+                                   .context = worker,
+                                   .written = on_written,
+                                   .reserve = on_reserve,
+                                   .failed = on_disk_failed};
     enum rk_status status = rk_disk_new(&worker->disk, &disk);
     if (status == RK_OK)
         status = rk_background_new(&worker->background, worker->base, on_work_done, worker);

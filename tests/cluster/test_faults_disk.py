@@ -8,7 +8,7 @@ import pytest
 
 import faults
 from faults import DiskCluster
-from rukun_cluster import wait_until
+from rukun_cluster import Cluster, wait_until
 
 SEED = int(os.environ.get("RUKUN_SEED", "1"))
 LONG = float(os.environ.get("RUKUN_SECONDS", "120"))
@@ -69,6 +69,25 @@ def test_full_by_use(disks):
     wait_until(lambda: node.post("/queue/publish", {"topic": "t0", "data": body}).status == 200,
                30, "the acks made room")
     cluster.wait_ready()
+
+
+def test_reserve_that_can_not_be_kept():
+    """Something else is where the reserve belongs: said once, and the node serves; when it can be
+    made, that is said once, too."""
+    cluster = Cluster(size=1, start=False)
+    node = cluster["n1"]
+    in_the_way = node.data / "reserve"
+    in_the_way.mkdir(parents=True)
+    with cluster:
+        cluster.start()
+        cluster.wait_ready()
+        wait_until(lambda: "the disk reserve can not be kept" in node.log_text(), 10, "it is said")
+        assert node.post("/cache/put", {"k": "a", "v": 1}).status == 200
+        assert node.metric("rukun_disk_full") == 0
+        in_the_way.rmdir()
+        wait_until(lambda: "the disk reserve can be kept again" in node.log_text(), 10, "and when not")
+        assert in_the_way.is_file()
+        assert node.log_text().count("the disk reserve can") == 2
 
 
 def test_full_disk_then_kill(disks):

@@ -202,6 +202,70 @@ static void test_reserve(void **state)
     rk_memfs_free(memfs);
 }
 
+static enum rk_status (*open_before)(struct rk_fs *fs, struct rk_file **out,
+                                     const char *path, unsigned flags);
+
+static enum rk_status open_but_the_reserve(struct rk_fs *fs, struct rk_file **out,
+                                           const char *path, unsigned flags)
+{
+    if (strcmp(path, "data/reserve") == 0) return RK_EDENIED;
+    return open_before(fs, out, path, flags);
+}
+
+static enum rk_status no_space_known(struct rk_fs *fs, struct rk_fs_space *out,
+                                     const char *path)
+{
+    (void)fs, (void)out, (void)path;
+    return RK_EIO;
+}
+
+/* A reserve that can not be kept does not freeze what is said of the disk. */
+static void test_reserve_that_fails(void **state)
+{
+    (void)state;
+    struct rk_memfs *memfs = rk_memfs_new(1);
+    struct rk_fs *fs = rk_memfs_fs(memfs);
+    struct rk_reserve reserve;
+    enum rk_reserve_level level = RK_RESERVE_CRITICAL;
+    bool is_more = true;
+    struct rk_file *file = NULL;
+    rk_memfs_set_capacity(memfs, 40 << 20);
+    assert_int_equal(rk_fs_make_dir(fs, "data"), RK_OK);
+    assert_int_equal(fs->open(fs, &file, "data/log", RK_FS_WRITE | RK_FS_CREATE), RK_OK);
+    open_before = fs->open;
+    fs->open = open_but_the_reserve;
+    assert_int_equal(rk_reserve_open(&reserve, fs, "data", 4 << 20, NULL), RK_EDENIED);
+    assert_int_equal(rk_reserve_poll(&reserve, false, &level, &is_more, NULL), RK_EDENIED);
+    assert_int_equal(level, RK_RESERVE_OK);
+    assert_false(is_more);
+    assert_int_equal(fs->truncate(file, 37 << 20), RK_OK);
+    assert_int_equal(rk_reserve_poll(&reserve, false, &level, &is_more, NULL), RK_EDENIED);
+    assert_int_equal(level, RK_RESERVE_LOW);
+    assert_int_equal(fs->truncate(file, 10 << 20), RK_OK);
+    assert_int_equal(rk_reserve_poll(&reserve, true, &level, &is_more, NULL), RK_EDENIED);
+    assert_int_equal(level, RK_RESERVE_LOW); /* a write was refused all the same */
+    enum rk_status (*space)(struct rk_fs *, struct rk_fs_space *, const char *) = fs->space;
+    fs->space = no_space_known;
+    assert_int_equal(rk_reserve_poll(&reserve, false, &level, &is_more, NULL), RK_EIO);
+    assert_int_equal(level, RK_RESERVE_LOW);
+    fs->space = space;
+    assert_int_equal(rk_reserve_poll(&reserve, false, &level, &is_more, NULL), RK_EDENIED);
+    assert_int_equal(level, RK_RESERVE_OK);
+    fs->space = no_space_known;
+    assert_int_equal(rk_reserve_poll(&reserve, true, &level, &is_more, NULL), RK_EIO);
+    assert_int_equal(level, RK_RESERVE_LOW);
+    fs->space = space;
+    fs->open = open_before;
+    is_more = true;
+    while (is_more)
+        assert_int_equal(rk_reserve_poll(&reserve, false, &level, &is_more, NULL), RK_OK);
+    assert_int_equal(level, RK_RESERVE_OK);
+    assert_int_equal(rk_memfs_used(memfs), (10 << 20) + (4 << 20));
+    rk_reserve_close(&reserve);
+    fs->close(file);
+    rk_memfs_free(memfs);
+}
+
 static uint64_t inspect(struct driver *driver, struct rk_buf *out)
 {
     struct rk_storage_inspect_options options;
@@ -254,8 +318,11 @@ static void test_inspect(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_posix),       cmocka_unit_test(test_memfs),
-        cmocka_unit_test(test_memfs_crash), cmocka_unit_test(test_reserve),
+        cmocka_unit_test(test_posix),
+        cmocka_unit_test(test_memfs),
+        cmocka_unit_test(test_memfs_crash),
+        cmocka_unit_test(test_reserve),
+        cmocka_unit_test(test_reserve_that_fails),
         cmocka_unit_test(test_inspect),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
