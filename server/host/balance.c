@@ -53,23 +53,28 @@ uint32_t rk_group_place(const struct rk_group *group)
     return place;
 }
 
-/* The voter that stays, this node excepted, that is up and has most of the log. */
+/* The voter that stays, this node excepted, that is up, keeps time and has most of the log;
+ * one whose clock is off only where there is no other. */
 static struct rk_member *successor(const struct rk_group *group,
                                    const struct rk_raft_status *status)
 {
     const struct rk_host *host = group->host;
     struct rk_member *best = NULL;
     uint64_t best_match = 0;
+    bool is_best_fit = false;
     for (uint32_t i = 0; i < status->progress_count; i++) {
         const struct rk_raft_progress *progress = &status->progress[i];
         struct rk_member *member = rk_host_member_by_number(host, progress->id);
         if (member == NULL || member == host->self || progress->is_learner ||
             member->wish == RK_MEMBER_LEAVING || member->is_damaged ||
-            !rk_member_is_up(host, member) ||
-            (best != NULL && progress->match <= best_match))
+            !rk_member_is_up(host, member))
             continue;
+        bool is_fit = rk_host_is_clock_fit(host, member);
+        bool is_better = is_fit == is_best_fit ? progress->match > best_match : is_fit;
+        if (best != NULL && !is_better) continue;
         best = member;
         best_match = progress->match;
+        is_best_fit = is_fit;
     }
     return best;
 }
@@ -92,12 +97,6 @@ bool rk_group_hand_over(struct rk_group *group, struct rk_member *to)
     return true;
 }
 
-static bool is_clock_fit(const struct rk_member *member)
-{
-    return member->wall_lead_ms <= RK_HOST_CLOCK_MAX_MS &&
-           member->wall_lead_ms >= -RK_HOST_CLOCK_MAX_MS;
-}
-
 static bool balance_one(struct rk_group *group)
 {
     struct rk_host *host = group->host;
@@ -107,12 +106,13 @@ static bool balance_one(struct rk_group *group)
     if (host->is_clock_off) {
         rk_raft_status(group->raft, &status);
         struct rk_member *to = successor(group, &status);
-        return status.transferee == 0 && to != NULL && rk_group_hand_over(group, to);
+        return status.transferee == 0 && to != NULL && rk_host_is_clock_fit(host, to) &&
+               rk_group_hand_over(group, to);
     }
     struct rk_member *wanted = rk_group_preferred(group);
     if (wanted == NULL || wanted == host->self || now < group->hold_ms ||
         now - group->changed_ms < SETTLE_MS || now - group->transfer_ms < SETTLE_MS ||
-        !rk_member_is_up(host, wanted) || !is_clock_fit(wanted))
+        !rk_member_is_up(host, wanted) || !rk_host_is_clock_fit(host, wanted))
         return false;
     rk_raft_status(group->raft, &status);
     return status.transferee == 0 && is_caught_up(&status, wanted) &&

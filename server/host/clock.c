@@ -55,11 +55,25 @@ void rk_group_clock_applied(struct rk_group *group)
     group->stamp_boot_ms = rk_host_now(group->host);
 }
 
+/* Unsigned, since a peer may say what it likes. */
+static bool is_near(int64_t a, int64_t b)
+{
+    uint64_t apart = a > b ? (uint64_t)a - (uint64_t)b : (uint64_t)b - (uint64_t)a;
+    return apart <= RK_HOST_CLOCK_MAX_MS;
+}
+
+bool rk_host_is_clock_fit(const struct rk_host *host, const struct rk_member *member)
+{
+    int64_t median;
+    int64_t lead = member == host->self ? 0 : member->wall_lead_ms;
+    return !median_lead(host, &median) || is_near(lead, median);
+}
+
 void rk_host_clock_check(struct rk_host *host)
 {
     int64_t lead;
     if (!median_lead(host, &lead)) return;
-    bool is_off = lead > RK_HOST_CLOCK_MAX_MS || lead < -RK_HOST_CLOCK_MAX_MS;
+    bool is_off = !is_near(lead, 0);
     if (is_off != host->is_clock_off) {
         if (is_off)
             rk_host_log(

@@ -587,6 +587,8 @@ uint64_t rk_group_time(const struct rk_group *group);
 void rk_group_clock_lead(struct rk_group *group);
 void rk_group_clock_applied(struct rk_group *group);
 void rk_host_clock_check(struct rk_host *host);
+/* Its clock is near the median of those heard. True where there is none to compare with. */
+bool rk_host_is_clock_fit(const struct rk_host *host, const struct rk_member *member);
 
 /* calls.c */
 enum rk_status rk_host_calls_init(struct rk_host *host);
