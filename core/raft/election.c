@@ -90,7 +90,7 @@ void rk_raft_become_leader(struct rk_raft *raft)
     RK_ASSERT(status == RK_OK); /* rk_raft_prepare made room */
 }
 
-static bool is_stalled(const struct rk_raft *raft)
+bool rk_raft_is_stalled(const struct rk_raft *raft)
 {
     uint32_t limit = raft->options.disk_stall_ticks;
     return limit != 0 && raft->stall_elapsed >= limit;
@@ -102,7 +102,7 @@ bool rk_raft_is_promotable(const struct rk_raft *raft)
     /* Rules 16, 18 and 20: not with a snapshot to install, lost data or a hung disk. */
     return (rk_raft_conf_has_voter(conf, raft->id) || RK_MUTANT(learner_campaigns)) &&
            !raft->options.must_not_vote && !rk_raft_log_has_snapshot(&raft->log) &&
-           !is_stalled(raft);
+           !rk_raft_is_stalled(raft);
 }
 
 /* Rule 15. What can not be read, or is more than is looked at in one go, counts as a

@@ -74,10 +74,13 @@ enum rk_status rk_raft_handle_append(struct rk_raft *raft,
     }
     /* Rule 5: what lies behind the last entry of this append may still be another log. */
     uint64_t verified = message->index + message->entry_count;
+    uint64_t before = raft->log.committed;
     if (RK_MUTANT(follower_commit_unverified)) verified = rk_raft_log_last(&raft->log);
     bool is_inside = rk_raft_log_commit_to(
         &raft->log, message->commit < verified ? message->commit : verified);
-    RK_ASSERT(is_inside);
+    RK_ASSERT(is_inside && (raft->log.committed == before ||
+                            raft->log.committed <= message->index + message->entry_count ||
+                            RK_MUTANT(follower_commit_unverified)));
     answer(raft, message->from, message->index + message->entry_count);
     return RK_OK;
 }

@@ -157,6 +157,8 @@ bool rk_raft_is_response_type(uint8_t type);
 void rk_raft_become_follower(struct rk_raft *raft, uint64_t term, uint64_t leader);
 void rk_raft_become_leader(struct rk_raft *raft);
 bool rk_raft_is_promotable(const struct rk_raft *raft);
+/* Rule 20: what is to be written made no progress for too long. */
+bool rk_raft_is_stalled(const struct rk_raft *raft);
 void rk_raft_hup(struct rk_raft *raft, bool is_pre_vote, enum rk_raft_campaign campaign);
 void rk_raft_repeat_requests(struct rk_raft *raft);
 void rk_raft_handle_vote(struct rk_raft *raft, const struct rk_raft_message *message);

@@ -86,6 +86,20 @@ check_changes(struct rk_raft *raft, const struct rk_raft_entry *entries, size_t 
     return checked;
 }
 
+/* Rule 15, of what stands at the end of the log by now: one change, after all others were
+ * applied (the last one was at index `pending`) and something was committed in the term. */
+static bool is_change_alone(const struct rk_raft *raft, const struct rk_raft_entry *entries,
+                            size_t count, uint64_t pending)
+{
+    size_t changes = 0;
+    for (size_t i = 0; i < count; i++)
+        changes += entries[i].type != RK_RAFT_ENTRY_NORMAL;
+    if (changes == 0 || raft->options.is_conf_unchecked) return true;
+    return ((changes == 1 && pending <= raft->log.applied) ||
+            RK_MUTANT(two_changes_at_once)) &&
+           (rk_raft_has_committed_in_term(raft) || RK_MUTANT(change_before_noop));
+}
+
 enum rk_status rk_raft_leader_propose(struct rk_raft *raft,
                                       const struct rk_raft_entry *entries, size_t count)
 {
@@ -94,6 +108,7 @@ enum rk_status rk_raft_leader_propose(struct rk_raft *raft,
     if (raft->transferee != RK_RAFT_NONE) return RK_EDROPPED; /* rule 12 */
 
     bool has_change = false;
+    uint64_t pending = raft->pending_conf_index;
     for (size_t i = 0; i < count; i++)
         has_change = has_change || entries[i].type != RK_RAFT_ENTRY_NORMAL;
     if (has_change) {
@@ -101,8 +116,10 @@ enum rk_status rk_raft_leader_propose(struct rk_raft *raft,
         if (entries == NULL) return RK_ENOMEM;
     }
     enum rk_status status = rk_raft_leader_append(raft, entries, count);
-    if (status == RK_OK) rk_raft_broadcast_append(raft);
-    return status;
+    if (status != RK_OK) return status;
+    RK_ASSERT(is_change_alone(raft, entries, count, pending));
+    rk_raft_broadcast_append(raft);
+    return RK_OK;
 }
 
 static bool send_snapshot(struct rk_raft *raft, struct rk_raft_peer *peer)

@@ -192,8 +192,7 @@ static void tick_leader(struct rk_raft *raft)
     raft->heartbeat_elapsed++;
     raft->election_elapsed++;
     /* Rule 20: heartbeats would keep a leader in office that can commit nothing. */
-    uint32_t stall = raft->options.disk_stall_ticks;
-    if (stall != 0 && raft->stall_elapsed >= stall && !RK_MUTANT(leads_with_stuck_disk)) {
+    if (rk_raft_is_stalled(raft) && !RK_MUTANT(leads_with_stuck_disk)) {
         rk_raft_become_follower(raft, raft->term, RK_RAFT_NONE);
         return;
     }
@@ -205,6 +204,7 @@ static void tick_leader(struct rk_raft *raft)
     if (raft->role != RK_RAFT_LEADER) return;
     if (raft->heartbeat_elapsed >= raft->options.heartbeat_tick) {
         raft->heartbeat_elapsed = 0;
+        RK_ASSERT(!rk_raft_is_stalled(raft) || RK_MUTANT(leads_with_stuck_disk));
         rk_raft_broadcast_heartbeat(raft);
         /* It may have been refused when its time came, and an idle group applies nothing
          * that would be another occasion. */

@@ -73,6 +73,7 @@ static enum rk_status put(struct rk_wal *wal, struct rk_buf *buf, uint32_t count
                           struct rk_storage_error *error)
 {
     struct rk_wal_segment *segment = rk_wal_current(wal);
+    RK_ASSERT(!wal->is_failed); /* rule 19 */
     struct rk_wal_batch_head head = {
         .sequence = wal->next,
         .durable = wal->durable,

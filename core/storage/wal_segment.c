@@ -183,6 +183,7 @@ static enum rk_status encode_opening(struct rk_wal *wal,
 enum rk_status rk_wal_roll(struct rk_wal *wal, struct rk_storage_error *error)
 {
     struct rk_wal_segment *segment = NULL;
+    RK_ASSERT(!wal->is_failed); /* rule 19 */
     enum rk_status status = take_spare(wal, &segment, error);
     if (status != RK_OK) return status;
     uint64_t sequence =

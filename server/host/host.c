@@ -421,6 +421,7 @@ static void batch_hand_over(struct rk_host *host)
 {
     if (host->writing != NULL || !host->is_urgent || rk_wal_batch_is_empty(host->filling))
         return;
+    RK_ASSERT(!host->is_dead); /* rule 19: nothing is written after a failure */
     host->writing = host->filling;
     host->filling =
         host->writing == &host->batches[0] ? &host->batches[1] : &host->batches[0];
