@@ -450,6 +450,70 @@ static void test_limits(void **state)
     cluster_close(&cluster);
 }
 
+static void tight_bytes(struct rk_raft_options *options)
+{
+    options->max_message_bytes = 64; /* one entry of 40 bytes */
+    options->max_inflight_bytes = 100;
+}
+
+/* Delivers the first packet of that type between two nodes. */
+static void deliver_one(uint8_t type, uint64_t from, uint64_t to)
+{
+    for (size_t i = 0; i < cluster.packet_count; i++) {
+        const struct packet *packet = &cluster.packets[i];
+        if (packet->data[1] != type || packet->from != from || packet->to != to) continue;
+        cluster_deliver(&cluster, i);
+        return;
+    }
+    fail_msg("no message of type %u from %u to %u", type, (unsigned)from, (unsigned)to);
+}
+
+/* Rule 21, the window in bytes: an append goes while fewer than 100 bytes are on the way to
+ * a follower, each answer lets so many more pass as it acknowledges, and a window that was
+ * lost as a whole opens again. */
+static void test_byte_window(void **state)
+{
+    (void)state;
+    cluster_open(&cluster, 3, 3, tight_bytes);
+    cluster_elect(&cluster, 1);
+    struct node *leader = cluster_node(&cluster, 1);
+    struct node *follower = cluster_node(&cluster, 2);
+    cluster_cut(&cluster, 1, 3, true);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(
+            cluster_propose(leader, "0123456789012345678901234567890123456789"), RK_OK);
+    cluster_turn(&cluster, leader);
+    struct rk_raft_progress progress = cluster_status(leader).progress[1];
+    assert_int_equal(progress.inflight_count, 3); /* 80 bytes let the third one pass */
+    assert_true(progress.is_full && progress.is_paused);
+    assert_int_equal(progress.next, 5);
+    assert_int_equal(leader->raft->tracker.peers[1].inflights.bytes, 120);
+
+    for (uint64_t sent = 4; sent <= 6; sent++) {
+        deliver_one(RK_RAFT_MSG_APP, 1, 2);
+        cluster_turn(&cluster, follower);
+        cluster_sync(&cluster, follower, 10);
+        cluster_turn(&cluster, follower);
+        deliver_one(RK_RAFT_MSG_APP_RESP, 2, 1);
+        cluster_turn(&cluster, leader);
+        progress = cluster_status(leader).progress[1];
+        assert_int_equal(progress.match, sent - 2);
+        assert_int_equal(progress.next, sent + 2);
+        assert_int_equal(progress.inflight_count, 3);
+        assert_true(progress.is_full);
+        assert_int_equal(leader->raft->tracker.peers[1].inflights.bytes, 120);
+    }
+    while (cluster.packet_count > 0)
+        cluster_drop(&cluster, 0);
+    cluster_cut(&cluster, 1, 3, false);
+    cluster_tick(&cluster, 30);
+    for (uint64_t id = 1; id <= 3; id++)
+        assert_int_equal(cluster_node(&cluster, id)->applied, 11);
+    assert_false(cluster_status(leader).progress[1].is_full);
+    assert_int_equal(leader->raft->tracker.peers[1].inflights.bytes, 0);
+    cluster_close(&cluster);
+}
+
 static void test_unreachable_goes_back_to_probing(void **state)
 {
     (void)state;
@@ -576,6 +640,7 @@ int main(void)
         cmocka_unit_test(test_unfit_messages),
         cmocka_unit_test(test_long_divergence),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_byte_window),
         cmocka_unit_test(test_unreachable_goes_back_to_probing),
         cmocka_unit_test(test_lent_until_the_next_ready),
         cmocka_unit_test(test_queued_appends_keep_their_entries),
