@@ -8,6 +8,7 @@ sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent / "cluster"))
 
 from binding_paths import BUILD  # noqa: E402
+from engines import *  # noqa: E402,F401,F403
 from fake_node import FakeNode  # noqa: E402
 
 if "rukun" not in sys.modules:

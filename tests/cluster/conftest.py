@@ -5,6 +5,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+from engines import *  # noqa: E402,F401,F403
 from rukun_cluster import Cluster  # noqa: E402
 
 

@@ -8,7 +8,6 @@ RUKUN_BUILD names the build folder (default build/release under the source tree)
 Everything a node prints on stderr goes to <folder>/<name>.log.
 """
 
-import atexit
 import http.client
 import json
 import os
@@ -18,15 +17,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 
 import msgpack
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "redis"))
-
-import redis_server  # noqa: E402
+from stores import ENGINE, Store
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("RUKUN_BUILD", ROOT / "build" / "release"))
@@ -287,50 +283,6 @@ class Node:
         return f"<node {self.name}>"
 
 
-# Who holds the state of clusters that do not say it: embedded, redis (one server for each
-# cluster, synced at every write), redis-everysec, redis-tls, redis-sentinel, redis-cluster
-# (one deployment for all clusters of the run, which a prefix keeps apart).
-ENGINE = os.environ.get("RUKUN_TEST_ENGINE", "embedded")
-
-
-class Store:
-    """Where a cluster's state is with the redis engine."""
-
-    shared = None
-    count = 0
-
-    def __init__(self):
-        Store.count += 1
-        self.own = None
-        if ENGINE in ("redis", "redis-everysec"):
-            self.own = redis_server.Redis(aof=True)
-            if ENGINE == "redis-everysec":
-                self.own("CONFIG", "SET", "appendfsync", "everysec")
-            self.url = self.own.url()
-            return
-        if Store.shared is None:
-            Store.shared = self.make()
-            atexit.register(Store.shared.close)
-        query = f"prefix=t{Store.count}/"
-        if ENGINE == "redis-tls":
-            query += f"&ca={self.certificates.ca}"
-        self.url = Store.shared.url(query=query)
-
-    def make(self):
-        if ENGINE == "redis-tls":
-            Store.certificates = redis_server.Certificates()
-            atexit.register(self.certificates.close)
-            return redis_server.Redis(aof=True, tls=self.certificates)
-        if ENGINE == "redis-sentinel":
-            return redis_server.Sentinels()
-        assert ENGINE == "redis-cluster", f"RUKUN_TEST_ENGINE: there is no {ENGINE}"
-        return redis_server.Cluster()
-
-    def close(self):
-        if self.own is not None:
-            self.own.close()
-
-
 class Cluster:
     """Nodes n1, n2 ... in one temporary folder. flags go to every node."""
 
@@ -345,7 +297,7 @@ class Cluster:
         self.redis = None
         if ENGINE != "embedded" and "--engine" not in self.flags:
             self.redis = Store()
-            self.flags += ["--engine", "redis", "--redis-url", self.redis.url]
+            self.flags += self.redis.flags
         ports = free_ports(3 * size)  # after Redis has its own
         self.nodes = [Node(self, f"n{i + 1}", *ports[3 * i:3 * i + 3]) for i in range(size)]
         self.peers = ",".join(f"{node.name}={node.peer}" for node in self.nodes)

@@ -411,12 +411,40 @@ class Sentinels(_Servers):
                 return self.by_port(address[1])
         raise AssertionError("no Sentinel is left")
 
+    def order_failover(self, is_careful=True):
+        """SENTINEL FAILOVER. The old master goes on taking writes for a while, which are lost: a
+        careful operator stops them first."""
+        old = self.master()
+        if is_careful:
+            old("CLIENT", "PAUSE", 10000, "WRITE")
+
+        def is_begun():
+            try:
+                return self.sentinels[0]("SENTINEL", "FAILOVER", self.name) == "OK"
+            except RedisError as error:
+                assert str(error).startswith(("INPROG", "NOGOODSLAVE")), error
+                return False
+        wait_until(is_begun, 30, "a failover can be ordered")
+
     def wait_failover(self, old):
-        """Waits until another server is the master, and takes writes."""
+        """Waits until another server is the master, takes writes, and has a replica."""
         def is_over():
             new = self.master()
-            return new if new is not old and new.info("role") == "master" else None
+            return new if new is not old and new.info("role") == "master" and \
+                new.info("connected_slaves") != "0" else None
         return wait_until(is_over, 30, "a failover")
+
+    def wait_whole(self):
+        """Until all Sentinels name one master, and the others follow it."""
+        def is_whole():
+            masters = {sentinel("SENTINEL", "get-master-addr-by-name", self.name)[1]
+                       for sentinel in self.sentinels}
+            return len(masters) == 1 and self._is_settled() and \
+                self.master().info("connected_slaves") == "2" and \
+                all(server.info("master_link_status") in (None, "up") for server in self.data)
+        wait_until(is_whole, 60, "the master has its two replicas")
+        for server in self.data:
+            server("CLIENT", "UNPAUSE")
 
     def url(self, path="", query=""):
         password = self.data[0].password
@@ -428,11 +456,13 @@ class Sentinels(_Servers):
 
 
 class Cluster(_Servers):
-    """A Cluster: three masters, each with a replica unless replicas is 0."""
+    """A Cluster: three masters, each with a replica unless replicas is 0. A master that is silent
+    for node_timeout_ms, as on a busy machine, is replaced."""
 
-    def __init__(self, replicas=1, **options):
+    def __init__(self, replicas=1, node_timeout_ms=1000, **options):
         super().__init__()
         try:
+            options["cluster_node_timeout"] = str(node_timeout_ms)
             self._start(replicas, options)
         except BaseException:
             self.close()
@@ -440,8 +470,7 @@ class Cluster(_Servers):
 
     def _start(self, replicas, options):
         for _ in range(3 * (1 + replicas)):
-            self._add(cluster_enabled="yes", cluster_node_timeout="1000",
-                      cluster_port=str(free_ports(1)[0]), **options)
+            self._add(cluster_enabled="yes", cluster_port=str(free_ports(1)[0]), **options)
         made = self.cli("--cluster", "create", *(server.address for server in self.servers),
                         "--cluster-replicas", str(replicas), "--cluster-yes")
         assert made.returncode == 0, made.stdout + made.stderr
@@ -486,12 +515,17 @@ class Cluster(_Servers):
         source("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(target))
         return source
 
-    def move_keys(self, slot, source, target):
+    def move_keys(self, slot, source, target, count=100, slow_s=0.0):
+        """For slow_s count at a time, with pauses; what is left then in large steps."""
+        end = time.monotonic() + slow_s
         while True:
-            keys = source("CLUSTER", "GETKEYSINSLOT", slot, 100)
+            is_slow = time.monotonic() < end
+            keys = source("CLUSTER", "GETKEYSINSLOT", slot, count if is_slow else 100)
             if not keys:
                 return
             source("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+            if is_slow:
+                time.sleep(0.02)
 
     def end_move(self, slot, target):
         """Moves in quick succession can make the nodes disagree for good, as Redis resolves
