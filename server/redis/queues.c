@@ -113,7 +113,7 @@ static void list_first(struct rk_ask *call)
     } else if (topic->number != 0) {
         rk_topic_numbered(call->store, topic, 0);
         rk_ask_again(call);
-    } else if (rk_store_doubt(call->store)) {
+    } else if (rk_ask_doubt(call)) {
         rk_ask_begin(call);
     } else {
         rk_topic_list(call, topic->name, listed);

@@ -317,7 +317,7 @@ void rk_ids_start(struct rk_ask *call)
         return;
     }
     call->gathered = settling;
-    if (has_foreign(call) && rk_store_doubt(call->store)) {
+    if (has_foreign(call) && rk_ask_doubt(call)) {
         rk_ask_begin(call);
         return;
     }

@@ -179,6 +179,7 @@ static void meta_ask(struct rk_store *store)
                 .deadline_ms = META_DEADLINE_MS,
                 .may_repeat = true},
     };
+    store->meta_asked_ms = rk_store_now();
     store->meta_id = rk_redis_eval(store->redis, &eval);
 }
 
@@ -203,6 +204,13 @@ bool rk_store_doubt(struct rk_store *store)
 {
     if (rk_store_now() < store->meta_known_ms + META_FRESH_MS) return false;
     rk_store_forget(store);
+    return true;
+}
+
+bool rk_ask_doubt(const struct rk_ask *call)
+{
+    if (call->store->meta_asked_ms > call->came_ms) return false;
+    rk_store_forget(call->store);
     return true;
 }
 

@@ -70,6 +70,7 @@ static struct rk_ask *ask_new(struct rk_store *store, const struct rk_request *r
         call = rk_calloc(1, sizeof(*call));
     if (call == NULL) return NULL;
     call->store = store;
+    call->came_ms = rk_store_now();
     call->deadline_ms = deadline_ms;
     call->is_write = rk_op_info(request->op)->is_write;
     rk_buf_init(&call->bytes);

@@ -52,7 +52,8 @@ struct rk_ask {
     uint64_t wake_ms;
     uint64_t number; /* 0: of no client, or dropped */
     uint64_t redis_id;
-    uint64_t deadline_ms; /* by rk_store_now */
+    uint64_t came_ms;     /* by rk_store_now */
+    uint64_t deadline_ms; /* likewise */
     uint64_t wait_ms;     /* consume: until when it waits; 0: not at all */
     struct rk_buf bytes;  /* the request's, and what it points to */
     struct rk_arena arena;
@@ -120,7 +121,8 @@ struct rk_store {
     uint64_t last_history; /* before that */
     uint64_t meta_id;      /* its command under way */
     uint64_t meta_retry_ms;
-    uint64_t meta_known_ms; /* when Redis said it last */
+    uint64_t meta_asked_ms; /* when Redis was asked for it last */
+    uint64_t meta_known_ms; /* when it said so last */
     char refusal[256];
     struct rk_store_stats stats;
     struct rk_queue_store *queues;
@@ -132,6 +134,9 @@ void rk_store_forget(struct rk_store *store);
 void rk_store_look(struct rk_store *store);
 /* Forgets unless it was asked for a moment ago; whether it did. */
 bool rk_store_doubt(struct rk_store *store);
+/* Forgets unless it was asked for after the call came; whether it did. What was known
+ * before may be of data that Redis has lost since, without a word to anyone. */
+bool rk_ask_doubt(const struct rk_ask *call);
 void rk_asks_free(struct rk_store *store);
 uint64_t rk_store_now(void); /* ms, CLOCK_BOOTTIME */
 __attribute__((format(printf, 3, 4))) void

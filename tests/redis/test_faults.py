@@ -128,6 +128,37 @@ def test_long(over, way):
         run.repeat(LONG, *way).finish(faults=8)
 
 
+# What Redis loses
+
+
+def publish(node, data, topic="t"):
+    answer = node.post("/queue/publish", {"topic": topic, "data": data})
+    assert answer.status == 200, answer
+    return answer["id"]
+
+
+def consume(node, topic="t", **fields):
+    answer = node.post("/queue/consume", {"topic": topic, "visibility_ms": 600000, **fields})
+    assert answer.status == 200, answer
+    return answer
+
+
+def test_what_is_new_after_a_loss_is_known_at_every_node(over):
+    """Nobody told the nodes, and they had asked whose data Redis holds just before."""
+    cluster, redis = over()
+    for node in cluster:
+        for topic in ("a", "b"):
+            publish(node, 1, topic)
+            assert node.post("/queue/ack", {"id": consume(node, topic)["id"]}).status == 200
+    for age in range(3):
+        redis("FLUSHALL")
+        topic = f"new-{age}"
+        for node in cluster:
+            publish(cluster["n1"], 1, topic)
+            answer = node.post("/queue/ack", {"id": consume(node, topic)["id"]})
+            assert answer.status == 200, f"{node}: {answer}"
+
+
 # What happens to the network
 
 
