@@ -117,7 +117,7 @@ class Run:
         terms = [group["term"] for group in self.leader().raft()["groups"]]
         print(f"figures: {figures}; terms {terms}")
         assert max(terms) <= 4 * max(figures["faults"], 4), "terms run away"
-        wrong = history.check_all(lines) + history.check_run(lines, share, faults, calls)
+        wrong = self.check(lines) + history.check_run(lines, share, faults, calls)
         if wrong or HISTORIES:
             folder = pathlib.Path(HISTORIES or tempfile.mkdtemp(prefix="rukun-history-"))
             folder.mkdir(parents=True, exist_ok=True)
@@ -128,6 +128,9 @@ class Run:
         assert not wrong, (f"{len(wrong)} violations, history in {path}\n" +
                            "\n".join(text[:1500] for text in wrong[:10]))
         return figures
+
+    def check(self, lines):
+        return history.check_all(lines)
 
     def same_everywhere(self):
         """Every node comes to have applied the same, group by group."""
@@ -365,8 +368,8 @@ class NetCluster(Cluster):
     def meeting(self):
         total = 0
         for node in self.nodes:
-            text = command("ip", "netns", "exec", self.space(node), "iptables", "-w", "-nvxL",
-                           "INPUT").stdout
+            text = command("ip", "netns", "exec", self.space(node), "iptables", "-w",
+                           "-nvxL").stdout
             rows = [line.split() for line in text.splitlines()]
             total += sum(int(row[0]) for row in rows if len(row) > 2 and
                          row[2] in ("DROP", "REJECT"))

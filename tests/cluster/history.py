@@ -77,6 +77,24 @@ def rising(events, value, is_strict):
     return wrong
 
 
+LOOKS = ("get", "consume", "status", "again", "final")
+
+
+def before(lines, when):
+    """The history up to a moment at which the store lost something. Of a call that was under way
+    nobody knows whether it is in there, and what it saw may be from after it."""
+    kept = []
+    for line in lines:
+        if line["start"] >= when:
+            continue
+        if line.get("end", line["start"]) >= when:
+            if line["f"] in LOOKS or line["out"] not in ("ok", "unknown"):
+                continue
+            line = {**line, "out": "unknown"}
+        kept.append(line)
+    return kept
+
+
 # Locks
 
 
@@ -316,6 +334,22 @@ def check_queues(lines):
     return wrong
 
 
+def check_ids(lines):
+    """The server's id of a message is that of no other, also where messages were lost."""
+    wrong, names = [], {}
+    for line in sorted(lines, key=lambda line: line["start"]):
+        if line["type"] != "queue":
+            continue
+        seen = [(m.get("message"), m["id"]) for m in line.get("msgs", [])]
+        if line["f"] == "publish" and line["out"] == "ok":
+            seen.append((line.get("message"), line["id"]))
+        for message, name in seen:
+            if message is not None and names.setdefault(message, name) != name:
+                wrong.append(f"queue {line['res']}: {message} is {names[message]} and {name}: "
+                             f"{brief(line)}")
+    return wrong
+
+
 # Registers
 
 REFUSED = object()
@@ -521,5 +555,5 @@ def check_run(lines, share=0.2, faults=1, calls=100):
 
 
 def check_all(lines):
-    return [text for check in (check_locks, check_queues, check_registers, check_counters,
-                               check_leaders) for text in check(lines)]
+    return [text for check in (check_locks, check_queues, check_ids, check_registers,
+                               check_counters, check_leaders) for text in check(lines)]

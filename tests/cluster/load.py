@@ -111,7 +111,7 @@ class Caller:
                     self.move_on()
                 return Result(start, "refused", error.problem, code)
             self.move_on()
-            return Result(start, "unknown", code=code)
+            return Result(start, "unknown", error.problem, code)
         except (OSError, http.client.HTTPException, ValueError):
             self.move_on()
             return Result(start, "unknown")
@@ -149,6 +149,8 @@ class Caller:
         return self.attempt(*self.last)
 
     def write(self, result, kind, f, res, out, **fields):
+        if out in ("fail", "unknown") and result.code:
+            fields["why"] = f"{result.code}: {result.data.get('detail')}"
         self.recorder.add(type=kind, f=f, res=res, client=self.name, start=result.start,
                           end=result.end, out=out, **fields)
         return out
@@ -302,13 +304,14 @@ def producer_worker(caller, rng, topics, pause):
         fields["publish_id"] = name
     result = caller.call("queue.publish", **fields)
     caller.write(result, "queue", "publish", topic, result.out_as(), id=name,
-                 key=fields.get("group"))
+                 key=fields.get("group"), message=result.data.get("id"))
     time.sleep(rng.uniform(0, pause))
 
 
 def note_messages(caller, result, topic, timeout_ms):
     msgs = [{"id": m["message"]["id"], "key": m.get("group"), "receipt": m["id"],
-             "attempt": m["attempt"]} for m in result.data.get("messages", [])]
+             "attempt": m["attempt"], "message": m["message_id"]}
+            for m in result.data.get("messages", [])]
     out = result.out_as()
     if out == "ok" and not msgs:
         out = "empty"

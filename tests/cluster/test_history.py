@@ -163,6 +163,24 @@ def test_queue_disconnect_allows_another_delivery():
     assert history.check_queues(lines + [at("queue", 20, 20, "disconnect")]) == []
 
 
+def test_ids_belong_to_one_message():
+    lines = [publish(0, 5, "m1", message="id-1"), publish(6, 9, "m2", message="id-2"),
+             publish(10, 11, "m1", message="id-1"),  # asked again
+             at("queue", 20, 21, "consume", msgs=[{"id": "m2", "message": "id-2"}])]
+    assert history.check_ids(lines) == []
+    refused(history.check_ids, lines + [publish(30, 31, "m3", message="id-1")], "id-1")
+    refused(history.check_ids, lines + [
+        at("queue", 30, 31, "consume", msgs=[{"id": "m1", "message": "id-2"}])], "id-2")
+
+
+def test_a_history_ends_before_a_loss():
+    """What ended is as it was, what was under way may have been, what it saw is not known."""
+    lines = [publish(0, 5, "m1"), publish(90, 110, "m2"), publish(95, 105, "m3", out="full"),
+             consume(91, 109, ("m1", None, 1)), publish(100, 120, "m4")]
+    left = history.before(lines, 100 * MS)
+    assert [(line["id"], line["out"]) for line in left] == [("m1", "ok"), ("m2", "unknown")]
+
+
 # Registers
 
 

@@ -194,6 +194,37 @@ class Redis:
         self.kill()
         return self.start()
 
+    def restart_empty(self):
+        """As after a start on a new disk."""
+        self.kill()
+        for path in self.folder.glob("appendonlydir/*"):
+            path.unlink()
+        return self.start()
+
+    def log_size(self):
+        """Bytes of its log of commands."""
+        return self._log_file().stat().st_size
+
+    def _log_file(self):
+        return max(self.folder.glob("appendonlydir/*.incr.aof"))
+
+    def restart_with(self, size):
+        """As after the power failed: of the log the disk has only that much."""
+        self.kill()
+        os.truncate(self._log_file(), size)
+        return self.start()
+
+    def become(self, other):
+        """Both go down, and the other one's data come back under this one's address: a replica
+        that takes the place of its master."""
+        self.kill()
+        other.kill()
+        config = self.config.read_text()
+        self.folder, other.folder = other.folder, self.folder
+        self.config = self.folder / "redis.conf"
+        self.config.write_text(config.replace(str(other.folder), str(self.folder)))
+        return self.start()
+
     def pause(self):
         self.process.send_signal(signal.SIGSTOP)
 
@@ -232,6 +263,10 @@ class Redis:
             if key == name:
                 return value
         return None
+
+    def error_count(self, kind):
+        """How many commands were refused that way."""
+        return int((self.info(f"errorstat_{kind}") or "count=0").split("=")[1])
 
     @property
     def address(self):
