@@ -176,7 +176,7 @@ class Store:
             atexit.register(self.certificates.close)
             return redis_server.Redis(aof=True, tls=self.certificates)
         if ENGINE == "redis-sentinel":
-            deployment, faults = redis_server.Sentinels(), Failovers
+            deployment, faults = redis_server.Sentinels(aof=True), Failovers
         else:
             assert ENGINE == "redis-cluster", f"RUKUN_TEST_ENGINE: there is no {ENGINE}"
             deployment, faults = redis_server.Cluster(node_timeout_ms=15000), Moves

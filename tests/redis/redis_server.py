@@ -462,19 +462,24 @@ class Sentinels(_Servers):
         wait_until(is_begun, 30, "a failover can be ordered")
 
     def wait_failover(self, old):
-        """Waits until another server is the master, takes writes, and has a replica."""
+        """Waits until another server is the master, takes writes, and has a replica, and every
+        Sentinel names it: one that does not yet sends clients to the old one, should that be
+        started."""
         def is_over():
             new = self.master()
-            return new if new is not old and new.info("role") == "master" and \
-                new.info("connected_slaves") != "0" else None
+            return new if new is not old and self._named() == {str(new.port)} and \
+                new.info("role") == "master" and new.info("connected_slaves") != "0" else None
         return wait_until(is_over, 30, "a failover")
+
+    def _named(self):
+        """The ports of what the Sentinels take for the master."""
+        return {sentinel("SENTINEL", "get-master-addr-by-name", self.name)[1]
+                for sentinel in self.sentinels if sentinel.process.poll() is None}
 
     def wait_whole(self):
         """Until all Sentinels name one master, and the others follow it."""
         def is_whole():
-            masters = {sentinel("SENTINEL", "get-master-addr-by-name", self.name)[1]
-                       for sentinel in self.sentinels}
-            return len(masters) == 1 and self._is_settled() and \
+            return len(self._named()) == 1 and self._is_settled() and \
                 self.master().info("connected_slaves") == "2" and \
                 all(server.info("master_link_status") in (None, "up") for server in self.data)
         wait_until(is_whole, 60, "the master has its two replicas")
