@@ -77,19 +77,30 @@ def all_but(cluster, *nodes):
     return [node for node in cluster if node not in nodes]
 
 
-def test_one_broken_link(net):
+def some(count, *ways):
+    """The first ones always, the others with --all: they differ in little, and take seconds."""
+    return [way if number < count else pytest.param(way, marks=pytest.mark.slow)
+            for number, way in enumerate(ways)]
+
+
+CUTS = {
+    "both": lambda cluster, one, other: cluster.cut(one, other),
+    "deaf": lambda cluster, one, other: cluster.drop(one, other),
+    "mute": lambda cluster, one, other: cluster.drop(other, one),
+    "reset": lambda cluster, one, other: cluster.cut(one, other, "REJECT"),
+}
+
+
+@pytest.mark.parametrize("ways", some(1, ("both", "deaf"), ("mute", "reset")))
+def test_one_broken_link(net, ways):
     """Two of three do not hear each other, in one direction or both, in silence or with resets: who
     leads goes on, and its term with it."""
     cluster = net()
-    for number, cut in enumerate((
-            lambda one, other: cluster.cut(one, other),
-            lambda one, other: cluster.drop(one, other),
-            lambda one, other: cluster.drop(other, one),
-            lambda one, other: cluster.cut(one, other, "REJECT"))):
+    for number, way in enumerate(ways):
         one, other, third = (cluster.nodes[(number + k) % 3] for k in range(3))
         before = view(third)
         with healed(cluster):
-            cut(one, other)
+            CUTS[way](cluster, one, other)
             watch([third], 3 * TIMEOUT, before, [third])
             # Neither did those two count on, for the day when they are heard again.
             assert terms(one) == terms(other) == [term for _, term in before]
@@ -97,28 +108,29 @@ def test_one_broken_link(net):
         watch(cluster, 0.5, before)
 
 
-def test_a_flapping_link(net):
+@pytest.mark.parametrize("how", some(1, "REJECT", "DROP"))
+def test_a_flapping_link(net, how):
     """On and off, faster and slower than the election timeout, with resets or without."""
     cluster = net()
     one, other, third = cluster.nodes
     before = view(third)
-    for how in ("DROP", "REJECT"):
-        for pause in (0.2, 1.3):
-            with healed(cluster):
-                for _ in range(2):
-                    cluster.cut(one, other, how)
-                    watch([third], pause, before)
-                    cluster.flush()
-                    watch([third], pause / 2, before, [third])
+    for pause in (0.2, 1.3):
+        with healed(cluster):
+            for _ in range(2):
+                cluster.cut(one, other, how)
+                watch([third], pause, before)
+                cluster.flush()
+                watch([third], pause / 2, before, [third])
     cluster.wait_ready()
     assert [view(node) for node in cluster] == [before] * 3
 
 
-def test_a_leader_alone(net):
+@pytest.mark.parametrize("ways", some(1, ((1, 2.5), (3, 0.5)), ((2, 1.6),)))
+def test_a_leader_alone(net, ways):
     """Cut off it counts no terms on; the others need one or two. A node that flaps with all its
     links costs at most two terms each time."""
     cluster = net()
-    for flaps, pause in ((1, 2.5), (3, 0.5), (2, 1.6)):
+    for flaps, pause in ways:
         victim = cluster.leader()
         before = terms(victim)
         with healed(cluster):
@@ -136,6 +148,7 @@ def test_a_leader_alone(net):
         assert max(grown) <= 2 * flaps
 
 
+@pytest.mark.slow
 def test_halves_and_bridge_of_five(net):
     """The smaller half waits without counting on, and disturbs nobody when it comes back. Two
     sides that both see a fifth node go on under the leaders they had."""
