@@ -113,7 +113,7 @@ static void on_log(void *context, enum rk_log_level level, const char *text)
 static void on_fatal(void *context, enum rk_status status, const char *text)
 {
     struct node *node = context;
-    snprintf(node->fatal, sizeof(node->fatal), "%s: %s", rk_status_text(status), text);
+    snprintf(node->fatal, sizeof(node->fatal), "%s: %.200s", rk_status_text(status), text);
     if (!node->is_chatty) fail_msg("%s: fatal: %s", node->name, node->fatal);
 }
 
