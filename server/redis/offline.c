@@ -87,7 +87,7 @@ enum rk_status rk_offline_open(struct rk_offline *offline, const char *url,
         .url = &offline->url,
         .client_name = client_name,
         .seed = (uint64_t)now.tv_nsec,
-        .io = {offline, on_log, on_state, NULL},
+        .io = {offline, on_log, on_state, NULL, NULL},
     };
     status = rk_redis_new(&offline->redis, &options, &offline->error);
     if (status == RK_OK) status = wait_up(offline);
