@@ -7,7 +7,7 @@ import time
 
 import pytest
 from redis_server import Cluster as RedisCluster
-from redis_server import Redis, RedisError
+from redis_server import Redis, RedisError, wait_until
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "cluster"))
 
@@ -84,7 +84,7 @@ def content(node):
         # What was in flight is ready, and was not handed out.
         info["ready"] += info.pop("in_flight")
         stats = ok(node, "/queue/stats", topic=topic)
-        for name in ("ready", "in_flight", "delivered"):
+        for name in ("ready", "in_flight", "delivered", "durability"):
             stats.pop(name)
         lines = ok(node, "/queue/peek", topic=topic, limit=100)["messages"]
         out[topic] = info, stats, [
@@ -193,7 +193,14 @@ def test_what_was_not_finished_is_refused(redis, saved, tmp_path):
     said = rukun("migrate", saved[0], "--to", url_of(redis), code=1)
     assert "whose move was not finished" in said
     with on_redis(redis, tmp_path / "new", size=1) as new:
-        new.wait_ready()
+        def is_refused():
+            try:
+                health = new["n1"].get("/readyz")
+            except OSError:
+                return False  # it starts
+            return health.status == 503 and "not finished" in health.data.get("reason", "")
+
+        wait_until(is_refused, what="/readyz says why")
         answer = new["n1"].post("/queue/publish", {"topic": "t", "data": 1})
         assert answer.status == 503 and "not finished" in str(answer.data), answer
 
