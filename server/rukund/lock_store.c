@@ -12,7 +12,7 @@ enum {
     SCAN_COUNT = 1000,   /* records of one answer, about */
     PART_SIZE = 2 << 20, /* of the arguments of one script, about */
     PART_CHANGES = 2000, /* in one part of what takes several */
-    KEY_COUNT = 4,
+    KEY_COUNT = 5,
 };
 
 extern const char rk_lua_lock[];
@@ -61,7 +61,8 @@ static void write_answered(void *context, const struct rk_redis_result *result);
 enum rk_status rk_lock_store_new(struct rk_lock_store **out,
                                  const struct rk_lock_store_options *options)
 {
-    static const char *const names[KEY_COUNT] = {"meta", "records", "staging", "names"};
+    static const char *const names[KEY_COUNT] = {"meta", "records", "staging", "names",
+                                                 "never"};
     struct rk_lock_store *store = rk_calloc(1, sizeof(*store));
     if (store == NULL) return RK_ENOMEM;
     store->io = options->io;

@@ -4,16 +4,20 @@ import pathlib
 
 import pytest
 
-from redis_server import Redis
+from redis_server import Cluster, Redis, RedisError
 
 SCRIPT = (pathlib.Path(__file__).resolve().parents[2] / "server/redis/lua/lock.lua").read_text()
-KEYS = [f"p/rukun:{{lock}}:{name}" for name in ("meta", "records", "staging", "names")]
+KEYS = [f"p/rukun:{{lock}}:{name}" for name in ("meta", "records", "staging", "names", "never")]
 
 
 @pytest.fixture(scope="module")
 def server():
     with Redis() as redis:
         yield redis
+
+
+def script(server, *args):
+    return server("EVAL", SCRIPT, len(KEYS), *KEYS, *args)
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def run(server):
     def call(operation, *args, term=5, history="77", cluster="c1", version=1):
         if operation == "claim" and not args:
             args = [0]
-        return server("EVAL", SCRIPT, 4, *KEYS, operation, version, cluster, term, history, *args)
+        return script(server, operation, version, cluster, term, history, *args)
 
     return call
 
@@ -199,3 +203,39 @@ def test_a_large_batch_comes_in_parts(run, server):
     assert run("claim", 5, term=6) == ["ok", "2", "222", "9", 3, ""]
     assert server("EXISTS", KEYS[2]) == 0
     assert run("stage", 333, "P", "1:0", "x")[0] == "fenced"
+
+
+def test_nothing_is_half_done_while_the_slot_moves():
+    """All keys named but one are there, or none is: no script runs but in a slot at rest."""
+    head = ["1", "c1", "5", "77"]
+    batch = ["write", *head, 0, 0, 1, 111, 1, "P", "1:0", "meta", "P", "11:4", "lock", *VIEW]
+    calls = [batch, ["claim", *head, 0], ["begin", *head, 0, 0, 7, 777]]
+    with Cluster(replicas=0) as cluster:
+        slot = cluster.slot("{lock}")
+        source = cluster.owner(slot)
+        target = next(server for server in cluster.servers if server is not source)
+        script(source, "claim", *head, 0)
+        for key in KEYS[1:4]:
+            source("HSET", key, "x", "y")
+        before = [source("HGETALL", key) for key in KEYS]
+
+        def refuses(server, word):
+            for call in calls:
+                with server.connect() as connection:
+                    if server is target:
+                        connection("ASKING")
+                    with pytest.raises(RedisError, match=f"^{word}"):
+                        script(connection, *call)
+
+        cluster.begin_move(slot, target)
+        refuses(source, "TRYAGAIN")
+        refuses(target, "TRYAGAIN")
+        source("MIGRATE", "127.0.0.1", target.port, KEYS[0], 0, 5000)
+        refuses(source, "TRYAGAIN")
+        refuses(target, "TRYAGAIN")
+        cluster.move_keys(slot, source, target)
+        refuses(source, "ASK")
+        refuses(target, "TRYAGAIN")
+        cluster.end_move(slot, target)
+        assert [target("HGETALL", key) for key in KEYS] == before
+        assert script(target, *batch) == ["ok"]

@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT / "tests" / "cluster"))
 
 import history  # noqa: E402
 import load  # noqa: E402
+import redis_server  # noqa: E402
 from redis_server import Redis, wait_until  # noqa: E402
 from rukun_cluster import Cluster  # noqa: E402
 
@@ -279,6 +280,47 @@ def test_a_leader_that_slept_writes_nothing(cluster, store):
     after = meta(store)
     assert after["term"] == before["term"]
     assert holds(old, "b", "bob"), "it serves calls, by its successor"
+
+
+def test_the_slot_of_locks_moves(tmp_path):
+    """It stays in migration under acquires and releases, which wait until it is at rest."""
+    with redis_server.Cluster(replicas=0) as store, make(store) as cluster:
+        cluster.wait_ready()
+        fence_of(acquire(cluster["n1"], "kept", "alice", lease_ms=600000))
+        slot = store.slot("{lock}")
+        source = store.owner(slot)
+        target = next(server for server in store.servers if server is not source)
+        recorder = history.Recorder()
+        work = load.Load(cluster, recorder, seed=int(os.environ.get("RUKUN_SEED", "1")))
+        for name in ("a", "b", "c"):
+            work.start(load.lock_worker, work.caller(name), ["lock-1", "lock-2"])
+
+        def grants():
+            return sum(line["type"] == "lock" and line["f"] == "acquire" and line["out"] == "ok"
+                       for line in list(recorder.lines))
+
+        try:
+            wait_until(lambda: grants() > 20, what="grants before")
+            # With what a state that was written back in vain leaves, all keys named are there.
+            source("HSET", "rukun:{lock}:staging", "x", "y")
+            store.begin_move(slot, target)
+            leader = cluster.leader()
+            wait_until(lambda: leader.metric("rukun_store_up") == 0, what="it is put off")
+            before = [source("HGETALL", f"rukun:{{lock}}:{name}") for name in ("meta", "records")]
+            time.sleep(3)
+            after = [source("HGETALL", f"rukun:{{lock}}:{name}") for name in ("meta", "records")]
+            assert after == before, "something was done meanwhile"
+            store.move_keys(slot, source, target)
+            store.end_move(slot, target)
+            count = grants()
+            wait_until(lambda: grants() > count + 20, what="grants after")
+        finally:
+            work.stop()
+        assert history.check_locks(recorder.lines) == []
+        assert not any("non local key" in node.log_text() for node in cluster)
+        leader.kill()
+        assert holds(others(cluster, leader)[0], "kept", "alice"), "its records are whole"
+        assert regresses(cluster) == 0
 
 
 def test_foreign_data_is_refused(store):

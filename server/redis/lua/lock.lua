@@ -1,7 +1,9 @@
 -- Locks and sessions: the records that the leader writes through, and a view of each lock.
 -- Whoever has a lower term than the store knows, or another history, changes nothing.
--- KEYS: 1 meta, 2 records, 3 staging, 4 names. ARGV: operation, format, cluster, term,
--- history, then what the operation takes. The first of the answer is 'ok' or why not:
+-- KEYS: 1 meta, 2 records, 3 staging, 4 names, 5 one that never exists: while the slot moves to
+-- another server of a Cluster, Redis answers TRYAGAIN for want of it instead of running half
+-- a script, up to the first key not named here that is not there. ARGV: operation, format,
+-- cluster, term, history, then what the operation takes. The first of the answer is 'ok' or why not:
 -- 'format', 'foreign', 'fenced', 'regress', 'again', each with a word to it.
 local meta, records, staging, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local operation, format, cluster, term, history = unpack(ARGV, 1, 5)
