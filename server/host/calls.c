@@ -175,16 +175,14 @@ void rk_call_propose(struct rk_call *call)
     if (group->proposals.size >= RK_HOST_PROPOSE_MAX) rk_group_propose(group);
 }
 
-/* The same request is in the log, from here or from an earlier leader: it must get the
- * answer that is in there, and "not done" would be untrue. */
-static bool is_repeated(const struct rk_call *call)
+bool rk_call_is_repeated(const struct rk_call *call, const struct rk_machine *machine)
 {
     struct rk_slice client = rk_slice_of(call->key, call->client_size);
     if (!rk_call_may_repeat(call)) return false;
     for (const struct rk_call *other = find(call->group, client, call->seq); other != NULL;
          other = other->next_same)
         if (other != call && other->state == RK_CALL_PROPOSED) return true;
-    return rk_machine_remembers(call->group->machine, client, call->seq);
+    return rk_machine_remembers(machine, client, call->seq);
 }
 
 static void lead(struct rk_call *call)
@@ -206,7 +204,8 @@ static void lead(struct rk_call *call)
             rk_call_read(call);
         return;
     }
-    if (host->is_full && rk_op_info((enum rk_op)call->op)->grows && !is_repeated(call)) {
+    if (host->is_full && rk_op_info((enum rk_op)call->op)->grows &&
+        !rk_call_is_repeated(call, group->machine)) {
         rk_call_fail(call, RK_EFULL, "the leader's disk or memory is full");
         return;
     }

@@ -602,6 +602,9 @@ void rk_call_wake_at(struct rk_call *call, uint64_t boot_ms);
 void rk_call_answer(struct rk_call *call, struct rk_reply *reply);
 __attribute__((format(printf, 3, 4))) void
 rk_call_fail(struct rk_call *call, enum rk_status status, const char *format, ...);
+/* The same request was applied, or is about to be, here or by an earlier leader: it must
+ * get the answer to that, and "not done" would be untrue. */
+bool rk_call_is_repeated(const struct rk_call *call, const struct rk_machine *machine);
 void rk_host_reply_init(struct rk_reply *reply, enum rk_op op);
 void rk_host_deliver(struct rk_host *host, struct rk_call *call,
                      const struct rk_reply *reply);

@@ -76,6 +76,7 @@ void rk_keeper_lead(struct rk_keeper *keeper)
     keeper->term = rk_raft_term(keeper->host->groups[0]->raft);
     keeper->is_asked = false;
     keeper->is_up = true; /* until the store says otherwise */
+    keeper->is_full = false;
     keeper->again_ms = 0;
     keeper->pause_ms = RK_KEEPER_PAUSE_MS;
     keeper->reason[0] = '\0';

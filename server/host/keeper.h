@@ -51,6 +51,7 @@ struct rk_keeper {
     uint64_t minted; /* numbers */
     bool is_asked;   /* and it is not answered */
     bool is_up;
+    bool is_full;      /* as of its last answer */
     uint64_t asked_ms; /* boot times */
     uint64_t again_ms; /* nothing is asked before */
     uint32_t pause_ms;

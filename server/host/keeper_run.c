@@ -215,13 +215,23 @@ static bool call_apply(struct rk_keeper *keeper, struct rk_call *call)
     return apply(keeper) == RK_OK;
 }
 
+static bool is_refused(const struct rk_keeper *keeper, const struct rk_call *call)
+{
+    return keeper->is_full && rk_op_info((enum rk_op)call->op)->grows &&
+           !rk_call_is_repeated(call, keeper->machine);
+}
+
 static void calls_apply(struct rk_keeper *keeper)
 {
     while (!rk_list_is_empty(&keeper->waiting) && keeper->applied < RK_KEEPER_CALLS_MAX &&
            rk_machine_changes_count(keeper->machine) < RK_KEEPER_OBJECTS_MAX &&
-           !keeper->host->is_dead)
-        if (!call_apply(keeper, RK_CONTAINER(keeper->waiting.next, struct rk_call, link)))
+           !keeper->host->is_dead) {
+        struct rk_call *call = RK_CONTAINER(keeper->waiting.next, struct rk_call, link);
+        if (is_refused(keeper, call))
+            rk_call_fail(call, RK_EFULL, "the store of locks is full");
+        else if (!call_apply(keeper, call))
             return;
+    }
 }
 
 /* --- batches ------------------------------------------------------------------------- */
@@ -368,6 +378,16 @@ static void store_lost(struct rk_keeper *keeper, const char *text)
     keeper->is_whole_due = true;
 }
 
+static void full_take(struct rk_keeper *keeper, bool is_full)
+{
+    if (is_full && !keeper->is_full)
+        rk_host_log(keeper->host, RK_LOG_WARN,
+                    "locks: the store is full: what needs room is refused");
+    if (!is_full && keeper->is_full)
+        rk_host_log(keeper->host, RK_LOG_INFO, "locks: the store has room again");
+    keeper->is_full = is_full;
+}
+
 void rk_host_stored(struct rk_host *host, const struct rk_host_store_answer *answer)
 {
     struct rk_keeper *keeper = host->keeper;
@@ -380,6 +400,7 @@ void rk_host_stored(struct rk_host *host, const struct rk_host_store_answer *ans
         host->metrics.store_ms += rk_host_now(host) - keeper->asked_ms;
         host->metrics.store_answers++;
         rk_keeper_done(keeper);
+        full_take(keeper, answer->is_full);
         keeper->is_stored = true;
         if (answer->identity.size > 0) rk_keeper_mark_take(keeper, answer->identity);
         break;
@@ -450,6 +471,7 @@ bool rk_host_store_status(const struct rk_host *host, struct rk_host_store_statu
     uint64_t now = rk_host_now(host);
     out->is_keeping = keeper->state == RK_KEEPER_SERVING;
     out->is_up = keeper->state != RK_KEEPER_OFF && keeper->is_up;
+    out->is_full = out->is_keeping && keeper->is_full;
     out->is_holding = keeper->hold_ms != 0;
     out->hold_ms = keeper->hold_ms > now ? keeper->hold_ms - now : 0;
     out->seq = keeper->seq;

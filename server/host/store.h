@@ -69,6 +69,9 @@ struct rk_host_store_answer {
     enum rk_status status;
     const char *text;         /* why not; lent */
     struct rk_slice identity; /* as above, if RK_OK */
+    /* With RK_OK, of a batch: there is no room for more. It was written all the same, since
+     * it is decided; calls that grow what is kept are refused until there is. */
+    bool is_full;
 };
 
 /* A record as a batch gave it; borrowed. Twice the same one is fine. */
@@ -83,6 +86,7 @@ void rk_host_stored(struct rk_host *host, const struct rk_host_store_answer *ans
 struct rk_host_store_status {
     bool is_keeping;    /* this node leads and serves locks from the store */
     bool is_up;         /* the last thing asked of it was done */
+    bool is_full;       /* it has no room: calls that need some are refused */
     bool is_holding;    /* grants are held back: the store may have lost some */
     uint64_t hold_ms;   /* for so long yet */
     uint64_t seq;       /* of the last batch stored here */

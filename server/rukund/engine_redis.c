@@ -451,6 +451,8 @@ static void print_metrics(struct rk_worker *worker, struct rk_buf *out)
         {"rukun_store_keeping", "gauge", "This node leads and serves locks from Redis",
          locks.is_keeping},
         {"rukun_store_up", "gauge", "What it last asked for locks was done", locks.is_up},
+        {"rukun_store_full", "gauge",
+         "Redis has no room: acquires and new sessions are refused", locks.is_full},
         {"rukun_store_holding", "gauge", "Grants are held back: Redis may have lost some",
          locks.is_holding},
         {"rukun_store_seq", "gauge", "Last batch of locks that is stored", locks.seq},

@@ -43,6 +43,7 @@ struct rk_lock_store {
     uint64_t asked; /* of redis; 0: none */
     struct rk_host_store_claim claim;
     struct rk_host_store_batch batch;
+    bool is_full;      /* so the last step of the batch said */
     uint32_t at, next; /* changes of the batch in the part that is out */
     struct rk_host_store_found found;
     uint64_t found_count;
@@ -135,6 +136,7 @@ static void answer(struct rk_lock_store *store, enum rk_status status, const cha
                                           .status = status,
                                           .text = text};
     if (status == RK_OK) answer.identity = identity_of(store);
+    if (status == RK_OK && !is_claim) answer.is_full = store->is_full;
     store->found.identity = answer.identity;
     store->step = STEP_IDLE;
     if (is_claim)
@@ -475,6 +477,7 @@ static void write_answered(void *context, const struct rk_redis_result *result)
     bool is_short = store->wait != 0 && result->status == RK_OK &&
                     (result->replicas < 0 || (uint32_t)result->replicas < store->wait);
     if (!is_done(store, result)) return;
+    store->is_full = number_of(result->reply, 2) != 0;
     if (is_short)
         answer(store, RK_EUNKNOWN, "fewer replicas than wait= asks for have it");
     else if (store->step == STEP_WRITE)

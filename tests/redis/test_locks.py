@@ -15,7 +15,7 @@ import history  # noqa: E402
 import load  # noqa: E402
 import redis_server  # noqa: E402
 from redis_server import Redis, wait_until  # noqa: E402
-from rukun_cluster import Cluster  # noqa: E402
+from rukun_cluster import Cluster, RpcError  # noqa: E402
 
 HOLD_MS = 3000
 
@@ -280,6 +280,45 @@ def test_a_leader_that_slept_writes_nothing(cluster, store):
     after = meta(store)
     assert after["term"] == before["term"]
     assert holds(old, "b", "bob"), "it serves calls, by its successor"
+
+
+def test_a_full_redis_takes_what_frees(cluster, store):
+    node = cluster["n1"]
+    fence_of(acquire(node, "held", "alice", lease_ms=600000))
+    fence_of(acquire(node, "short", "alice", lease_ms=2000))
+    session = node.post("/session/open", {"ttl_ms": 600000})["session"]
+    fence_of(acquire(node, "tied", "alice", session=session))
+    dying = node.post("/session/open", {"ttl_ms": 2000})["session"]
+    fence_of(acquire(node, "dead", "alice", session=dying))
+    with cluster["n2"].connect() as rpc:
+        cancelled = rpc.send("lock.acquire", resource="held", owner="carol", wait_ms=60000,
+                             client="carol", seq=1)
+        waits = rpc.send("lock.acquire", resource="held", owner="bob", wait_ms=60000)
+        wait_until(lambda: store("LLEN", "{lock}:held:waiters") == 2, what="both wait")
+        store("CONFIG", "SET", "maxmemory", 1)
+        wait_until(lambda: cluster.leader().metric("rukun_store_full") == 1, what="it is noticed")
+        answer = acquire(node, "new", "alice")
+        assert answer.status == 507 and answer["outcome"] == "not_done", answer
+        assert node.post("/session/open", {"ttl_ms": 2000}).status == 507
+        assert node.post("/lock/renew", {"resource": "held", "owner": "alice"}).status == 200
+        assert rpc.call("lock.cancel", client="carol", seq=1)["cancelled"]
+        with pytest.raises(RpcError, match="cancelled"):
+            rpc.wait(cancelled)
+        assert node.post("/session/close", {"session": session}).status == 200
+        assert node.post("/lock/release", {"resource": "held", "owner": "alice"}).status == 200
+        assert rpc.wait(waits)["granted"], "what a release brings is no growth"
+        wait_until(lambda: store("KEYS", "{lock}:*") == ["{lock}:held", "{lock}:held:owners"] or
+                   store("KEYS", "{lock}:*") == ["{lock}:held:owners", "{lock}:held"],
+                   what="leases and sessions end")
+    leader = cluster.leader()
+    leader.kill()
+    other = others(cluster, leader)[0]
+    assert holds(other, "held", "bob")
+    assert other.post("/lock/release", {"resource": "held", "owner": "bob"}).status == 200
+    assert acquire(other, "new", "alice").status == 507
+    store("CONFIG", "SET", "maxmemory", 0)
+    granted_again(other, "new", "alice")
+    assert regresses(cluster) == 0
 
 
 def test_the_slot_of_locks_moves(tmp_path):

@@ -5,7 +5,7 @@
 -- a script, up to the first key not named here that is not there. ARGV: operation, format,
 -- cluster, term, history, then what the operation takes. The first of the answer is 'ok' or why not:
 -- 'format', 'foreign', 'fenced', 'regress', 'again', each with a word to it.
-local meta, records, staging, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local meta, records, staging, names, never = unpack(KEYS, 1, 5)
 local operation, format, cluster, term, history = unpack(ARGV, 1, 5)
 local at = 6 -- of the next argument
 local view = string.sub(meta, 1, #meta - #'rukun:{lock}:meta') .. '{lock}:'
@@ -29,6 +29,19 @@ local function why_not()
     end
     return nil
 end
+
+-- Whether Redis is at maxmemory. It then refuses the first write of a script, if that takes
+-- memory, and no later one: so one comes first that takes none. What is written here is
+-- decided, releases among it, and is never refused; who decides is told.
+local function is_full()
+    local reply = redis.pcall('LPUSHX', never, '')
+    redis.call('HDEL', meta, '')
+    return type(reply) == 'table' and string.find(reply.err or '', 'OOM', 1, true) and 1 or 0
+end
+
+local full = 0
+
+local function done(word) return {'ok', word or '', full} end
 
 local function regress(text) return {'regress', text} end
 
@@ -138,14 +151,14 @@ local function write()
     if other then return other end
     local after_seq, after_batch, new_seq, new_batch = take(), take(), take(), take()
     local index = take()
-    if seq == new_seq and batch == new_batch then return {'ok'} end
+    if seq == new_seq and batch == new_batch then return done() end
     if seq ~= after_seq or batch ~= after_batch then
         return regress('it is at ' .. seq .. ', not at ' .. after_seq)
     end
     changes(false)
     redis.call('HSET', meta, 'seq', new_seq, 'batch', new_batch, 'index', index,
                'kept', term)
-    return {'ok'}
+    return done()
 end
 
 -- A batch too large for one step: prepare, stage ..., apply, then the views. Until apply
@@ -154,13 +167,13 @@ local function prepare()
     local other = not_mine()
     if other then return other end
     local after_seq, after_batch, new_seq, new_batch = take(), take(), take(), take()
-    if seq == new_seq and batch == new_batch then return {'ok', 'done'} end
+    if seq == new_seq and batch == new_batch then return done('done') end
     if seq ~= after_seq or batch ~= after_batch then
         return regress('it is at ' .. seq .. ', not at ' .. after_seq)
     end
     redis.call('DEL', staging)
     redis.call('HSET', meta, 'restoring', new_batch)
-    return {'ok', 'go on'}
+    return done('go on')
 end
 
 local function apply()
@@ -179,7 +192,7 @@ local function apply()
     staging_drop()
     redis.call('HSET', meta, 'seq', new_seq, 'batch', new_batch, 'index', index,
                'kept', term)
-    return {'ok'}
+    return done()
 end
 
 -- All records anew, in steps: begin, stage ..., commit, then the views. Wherever it is now.
@@ -189,13 +202,13 @@ local function begin()
         return {'fenced', 'another history has it'}
     end
     if is_there and held_term == term and seq == new_seq and batch == new_batch then
-        return {'ok', 'done'}
+        return done('done')
     end
     redis.call('DEL', staging)
     redis.call('HSET', meta, 'format', format, 'cluster', cluster, 'term', term,
                'history', history, 'restoring', new_batch, 'kept', -1)
     if not is_there then redis.call('HSET', meta, 'seq', 0, 'batch', 0, 'index', 0) end
-    return {'ok', 'go on'}
+    return done('go on')
 end
 
 local function stage()
@@ -203,7 +216,7 @@ local function stage()
     if other then return other end
     if held[8] ~= take() then return {'again', 'other parts came between'} end
     changes(true)
-    return {'ok'}
+    return done()
 end
 
 local function commit()
@@ -218,7 +231,7 @@ local function commit()
     staging_drop()
     redis.call('HSET', meta, 'seq', new_seq, 'batch', new_batch, 'index', index,
                'kept', term)
-    return {'ok'}
+    return done()
 end
 
 local function views()
@@ -226,9 +239,12 @@ local function views()
     if other then return other end
     if batch ~= take() then return regress('it lost what was written back') end
     changes(false)
-    return {'ok'}
+    return done()
 end
 
 local operations = {claim = claim, write = write, begin = begin, stage = stage,
                     commit = commit, prepare = prepare, apply = apply, views = views}
-return why_not() or operations[operation]()
+local refusal = why_not()
+if refusal then return refusal end
+full = is_full()
+return operations[operation]()

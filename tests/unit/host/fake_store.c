@@ -246,6 +246,7 @@ static void answer(struct fake_store *store, struct fake_asked *asked)
     if (!asked->is_claim) {
         answer.number = asked->batch.number;
         if (answer.status == RK_OK) answer.identity = identity;
+        answer.is_full = answer.status == RK_OK && store->is_full;
         rk_host_stored(*asked->host, &answer);
         return;
     }
@@ -317,5 +318,5 @@ void fake_store_mend(struct fake_store *store)
 {
     store->delay_ms = 2;
     store->refuse_percent = store->lose_percent = store->late_percent = 0;
-    store->is_away = false;
+    store->is_away = store->is_full = false;
 }

@@ -46,6 +46,7 @@ struct fake_store {
     struct rk_random random;
     uint64_t delay_ms;       /* there and back */
     bool is_away;            /* nothing is done */
+    bool is_full;            /* all is done, and it says so */
     uint32_t refuse_percent; /* not done, and said so */
     uint32_t lose_percent;   /* done, and said to have failed */
     uint32_t late_percent;   /* said to have failed, and done up to late_ms after that */

@@ -130,6 +130,67 @@ static void test_a_store_that_is_away(void **state)
     assert_int_equal(metrics_of(at)->store_regresses, 0);
 }
 
+static enum rk_status status_for(enum rk_op op, const char *json)
+{
+    return cluster_ask(cluster, leader(), op, json)->status;
+}
+
+/* Nothing that frees is refused, and nothing that was decided. */
+static void test_a_store_that_is_full(void **state)
+{
+    (void)state;
+    char session[64], text[128];
+    struct rk_request *first = cluster_request(cluster, RK_OP_LOCK_ACQUIRE, TAKE("r", "x"));
+    first->client = rk_slice_of_string("client");
+    first->seq = 1;
+    uint64_t fence =
+        cluster_answer(cluster, cluster_send(cluster, leader(), first), 1000)->fence;
+    const struct rk_reply *reply =
+        cluster_ask(cluster, 0, RK_OP_SESSION_OPEN, "{\"ttl_ms\":20000}");
+    snprintf(session, sizeof(session), "\"session\":\"%.*s\"", (int)reply->session.size,
+             (const char *)reply->session.data);
+    snprintf(text, sizeof(text), "{\"resource\":\"tied\",\"owner\":\"x\",%s}", session);
+    (void)granted(0, text);
+    (void)granted(0, "{\"resource\":\"short\",\"owner\":\"x\",\"lease_ms\":3000}");
+    struct rk_request *waits = cluster_request(cluster, RK_OP_LOCK_ACQUIRE, WAIT("r", "w"));
+    waits->client = first->client;
+    waits->seq = 2;
+    uint64_t cancelled = cluster_send(cluster, leader(), waits);
+    uint32_t home = (leader() + 1) % 3;
+    uint64_t wait = cluster_call(cluster, home, RK_OP_LOCK_ACQUIRE, WAIT("r", "y"));
+    cluster_run(cluster, 100);
+    store->is_full = true;
+    cluster_run(cluster, 1100); /* it looks once a second */
+    assert_true(status_of(leader()).is_full);
+    reply = cluster_ask(cluster, 0, RK_OP_LOCK_ACQUIRE, TAKE("s", "y"));
+    assert_int_equal(reply->status, RK_EFULL);
+    assert_int_equal(reply->outcome, RK_OUTCOME_NOT_DONE);
+    assert_int_equal(status_for(RK_OP_SESSION_OPEN, "{\"ttl_ms\":2000}"), RK_EFULL);
+    /* A request of before has its answer. */
+    reply = cluster_answer(cluster, cluster_send(cluster, leader(), first), 1000);
+    assert_true(reply->granted && reply->fence == fence);
+    assert_int_equal(status_for(RK_OP_LOCK_RENEW, TAKE("r", "x")), RK_OK);
+    assert_int_equal(status_for(RK_OP_LOCK_CANCEL, "{\"client\":\"client\",\"seq\":2}"),
+                     RK_OK);
+    assert_int_equal(cluster_answer(cluster, cancelled, 1000)->status, RK_ECANCELLED);
+    /* Also where the leader is new, and learns of it yet. */
+    kill_leader();
+    cluster_run(cluster, 1100);
+    assert_int_equal(status_for(RK_OP_LOCK_ACQUIRE, TAKE("s", "y")), RK_EFULL);
+    snprintf(text, sizeof(text), "{%s}", session);
+    assert_int_equal(status_for(RK_OP_SESSION_CLOSE, text), RK_OK);
+    assert_int_equal(status_for(RK_OP_LOCK_RELEASE, TAKE("r", "x")), RK_OK);
+    cluster_run(cluster, 4000);
+    reply = cluster_ask(cluster, leader(), RK_OP_LOCK_LIST, "{}");
+    assert_int_equal(reply->listed_count, 1); /* r, which was waited for */
+    assert_true(cluster_ask(cluster, 0, RK_OP_LOCK_CHECK, TAKE("r", "y"))->held);
+    assert_true(cluster_answer(cluster, wait, 0)->granted);
+    store->is_full = false;
+    cluster_run(cluster, 1100);
+    assert_int_equal(status_for(RK_OP_LOCK_ACQUIRE, TAKE("s", "y")), RK_OK);
+    assert_false(status_of(leader()).is_full);
+}
+
 /* Answers that are lost, and refusals: each batch once, each call answered once. */
 static void test_outcomes_that_are_unknown(void **state)
 {
@@ -547,6 +608,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nothing_is_answered_before_it_is_stored, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_store_that_is_away, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_store_that_is_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_outcomes_that_are_unknown, setup, teardown),
         cmocka_unit_test_setup_teardown(test_locks_outlive_their_leaders, setup, teardown),
         cmocka_unit_test_setup_teardown(test_waits_outlive_their_leaders, setup, teardown),

@@ -162,8 +162,12 @@ static void take(struct soak *soak, uint32_t at)
     case ACQUIRE:
         if (reply->status == RK_OK) granted(soak, at, reply);
         break;
-    case RENEW: renewed(soak, client, reply); break;
+    case RENEW:
+        assert_int_not_equal(reply->status, RK_EFULL);
+        renewed(soak, client, reply);
+        break;
     case RELEASE:
+        assert_int_not_equal(reply->status, RK_EFULL);
         /* Unknown: tried again. Not owner: the first try was done. */
         if (reply->status != RK_OK && reply->status != RK_ENOTOWNER) break;
         client->fence = 0;
@@ -263,6 +267,7 @@ static void store_fault(struct soak *soak)
     store->is_away = below(soak, 6) == 0;
     store->late_percent = below(soak, 3) == 0 ? 20 : 0;
     store->late_ms = 1 + below(soak, 1500);
+    store->is_full = below(soak, 8) == 0;
     switch (below(soak, 24)) {
     case 0: fake_store_empty(store, below(soak, 2) == 0); break;
     case 1:
