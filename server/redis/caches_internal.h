@@ -57,6 +57,8 @@ struct rk_cache_call {
     uint64_t cursor;
     uint64_t scan;      /* id of the SCAN under way; 0: none */
     uint32_t scan_node; /* from 1 */
+    uint32_t scan_round;
+    uint64_t removed_before; /* this round */
 };
 
 /* The settings of a cache. */

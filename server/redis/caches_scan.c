@@ -8,7 +8,9 @@
 /* cache.invalidate: every master is searched for keys of the cache, and each one found is
  * removed as cache.delete does it. What is put meanwhile may stay. */
 
-enum { SCAN_COUNT = 500 };
+/* A Cluster may move an entry to a master that was searched already: another round finds
+ * it, and the last one has found nothing, or there were enough. */
+enum { SCAN_COUNT = 500, SCAN_ROUNDS_MAX = 5 };
 
 /* The prefix is the operator's own text: only what SCAN would read as a pattern is quoted.
  */
@@ -183,6 +185,7 @@ static void scan_on(struct rk_cache_call *call)
 void rk_cache_scan_start(struct rk_cache_call *call)
 {
     call->scan_node = 1;
+    call->scan_round = 1;
     if (rk_redis_node_count(call->caches->redis) == 0)
         rk_cache_call_fail(call, RK_EUNAVAILABLE, NULL, "Redis: %s",
                            rk_redis_reason(call->caches->redis));
@@ -193,7 +196,14 @@ void rk_cache_scan_start(struct rk_cache_call *call)
 
 void rk_cache_scan_done(struct rk_cache_call *call)
 {
-    if (call->scan_node <= rk_redis_node_count(call->caches->redis)) {
+    uint32_t count = rk_redis_node_count(call->caches->redis);
+    if (call->scan_node > count && count > 1 && call->scan_round < SCAN_ROUNDS_MAX &&
+        (call->scan_round == 1 || call->removed > call->removed_before)) {
+        call->scan_node = 1;
+        call->scan_round++;
+        call->removed_before = call->removed;
+    }
+    if (call->scan_node <= count) {
         scan_on(call);
         if (call->open_count == 0) rk_cache_call_check(call);
         return;

@@ -298,3 +298,40 @@ def test_nothing_is_lost_while_a_slot_moves(cluster, move, tmp_path):
             assert owner("EXISTS", base, f"{base}:state", f"{base}:msg", f"{base}:due") == 0
         assert sum(node.post("/queue/info", {"topic": topic})["dead"]
                    for topic in topics) == len(load.dead)
+
+
+def test_invalidate_finds_what_moves(cluster, tmp_path):
+    """Entries that go to a master that was searched before are removed, too."""
+    keys = [f"moves {i}" for i in range(6)]
+    slots = [cluster.slot(f"{{{key}}}") for key in keys]
+    is_over = threading.Event()
+    moved = []
+
+    def mover():
+        while not is_over.is_set():
+            for slot in slots:
+                masters = cluster.masters()
+                at = masters.index(cluster.owner(slot))
+                cluster.move_slot(slot, masters[(at + len(moved) % 2 + 1) % len(masters)])
+                moved.append(slot)
+
+    flags = ["--engine", "redis", "--redis-url", cluster.url()]
+    with Nodes(1, flags=flags, folder=tmp_path / "nodes") as nodes:
+        node = nodes.wait_ready()["n1"]
+        thread = threading.Thread(target=mover, daemon=True)
+        thread.start()
+        try:
+            rounds = 0
+            while rounds < 60 or len(moved) < 60:
+                for key in keys:
+                    assert node.post("/cache/put", {"key": key, "value": 1}).status == 200
+                answer = node.post("/cache/invalidate", {"prefix": "moves "})
+                assert answer.status == 200, answer
+                left = [key for key in keys if node.post(
+                    "/cache/get", {"key": key, "consistency": "linearizable"})["found"]]
+                assert left == [], f"round {rounds}, {len(moved)} moves"
+                rounds += 1
+        finally:
+            is_over.set()
+            thread.join(60)
+        assert not thread.is_alive()
