@@ -45,6 +45,8 @@ void rk_call_answer(struct rk_call *call, struct rk_reply *reply)
         return;
     }
     position_fill(call->group, reply);
+    if (call->op == RK_OP_CALL_CANCEL && call->origin == NULL)
+        rk_call_cancelled(call, reply);
     if (call->gather != NULL) {
         rk_gather_part_answered(call, reply);
         return;
@@ -71,7 +73,8 @@ void rk_call_fail(struct rk_call *call, enum rk_status status, const char *forma
     rk_call_answer(call, &reply);
 }
 
-static struct rk_call *find(struct rk_group *group, struct rk_slice client, uint64_t seq)
+struct rk_call *rk_group_call_find(struct rk_group *group, struct rk_slice client,
+                                   uint64_t seq)
 {
     uint8_t key[RK_CLIENT_NAME_MAX + 8];
     if (group->calls.count == 0 || client.size == 0 || client.size > RK_CLIENT_NAME_MAX)
@@ -85,13 +88,13 @@ static struct rk_call *find(struct rk_group *group, struct rk_slice client, uint
 
 bool rk_group_has_call(struct rk_group *group, struct rk_slice client, uint64_t seq)
 {
-    return find(group, client, seq) != NULL;
+    return rk_group_call_find(group, client, seq) != NULL;
 }
 
 bool rk_group_has_forward(struct rk_group *group, const struct rk_member *from,
                           struct rk_slice client, uint64_t seq, uint64_t origin_id)
 {
-    for (struct rk_call *call = find(group, client, seq); call != NULL;
+    for (struct rk_call *call = rk_group_call_find(group, client, seq); call != NULL;
          call = call->next_same)
         if (call->origin == from && call->origin_id == origin_id) return true;
     return false;
@@ -109,7 +112,7 @@ void rk_group_on_reply(void *context, struct rk_slice client, uint64_t seq,
                        const struct rk_reply *reply)
 {
     struct rk_group *group = context;
-    struct rk_call *call = find(group, client, seq);
+    struct rk_call *call = rk_group_call_find(group, client, seq);
     while (call != NULL) {
         struct rk_call *next = call->next_same;
         if (goes_on_waiting(call, reply)) {
@@ -129,7 +132,7 @@ void rk_group_on_reply(void *context, struct rk_slice client, uint64_t seq,
 void rk_group_on_pending(void *context, struct rk_slice client, uint64_t seq, uint64_t home)
 {
     (void)home;
-    for (struct rk_call *call = find(context, client, seq); call != NULL;
+    for (struct rk_call *call = rk_group_call_find(context, client, seq); call != NULL;
          call = call->next_same)
         call->is_pending = true;
 }
@@ -179,8 +182,8 @@ bool rk_call_is_repeated(const struct rk_call *call, const struct rk_machine *ma
 {
     struct rk_slice client = rk_slice_of(call->key, call->client_size);
     if (!rk_call_may_repeat(call)) return false;
-    for (const struct rk_call *other = find(call->group, client, call->seq); other != NULL;
-         other = other->next_same)
+    for (const struct rk_call *other = rk_group_call_find(call->group, client, call->seq);
+         other != NULL; other = other->next_same)
         if (other != call && other->state == RK_CALL_PROPOSED) return true;
     return rk_machine_remembers(machine, client, call->seq);
 }

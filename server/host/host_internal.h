@@ -623,6 +623,9 @@ void rk_call_start(struct rk_call *call, const struct rk_request *request,
 /* The same forward came before from the same node, and its call is still open. */
 bool rk_group_has_forward(struct rk_group *group, const struct rk_member *from,
                           struct rk_slice client, uint64_t seq, uint64_t origin_id);
+/* The first of its calls; the others hang on next_same. NULL: none. */
+struct rk_call *rk_group_call_find(struct rk_group *group, struct rk_slice client,
+                                   uint64_t seq);
 bool rk_group_has_call(struct rk_group *group, struct rk_slice client, uint64_t seq);
 /* Machine output. */
 void rk_group_on_reply(void *context, struct rk_slice client, uint64_t seq,
@@ -643,6 +646,8 @@ void rk_call_drop(struct rk_call *call);
 void rk_group_cancel(struct rk_group *group, struct rk_slice client, uint64_t seq);
 /* A reply came for a dropped call: gives back what it granted. */
 void rk_call_undo(struct rk_call *call, const struct rk_reply *reply);
+/* The cancel of a left call is answered, with what became of that, or was not done. */
+void rk_call_cancelled(const struct rk_call *cancel, const struct rk_reply *reply);
 void rk_group_homes_check(struct rk_group *group);
 enum rk_status rk_group_internal(struct rk_group *group, struct rk_request *request);
 

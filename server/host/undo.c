@@ -95,6 +95,32 @@ void rk_call_undo(struct rk_call *call, const struct rk_reply *reply)
     rk_arena_fini(&arena);
 }
 
+/* Where calls are applied on each node the answer to the left call itself came before. In a
+ * store only the leader applies them, and what it answers may be lost on the way. */
+void rk_call_cancelled(const struct rk_call *cancel, const struct rk_reply *reply)
+{
+    struct rk_group *group = cancel->group;
+    struct rk_request request;
+    struct rk_call *left = NULL;
+    struct rk_arena arena;
+    rk_arena_init(&arena);
+    if (rk_request_decode(&request, rk_buf_slice(&cancel->request), &arena) == RK_OK)
+        left = rk_group_call_find(group, request.target_client, request.target_seq);
+    while (left != NULL && !left->is_dropped)
+        left = left->next_same;
+    if (left != NULL && reply->status == RK_OK) {
+        struct rk_reply outcome;
+        rk_host_reply_init(&outcome, (enum rk_op)left->op);
+        outcome.granted = reply->granted;
+        outcome.fence = reply->fence;
+        rk_call_answer(left, &outcome);
+    } else if (left != NULL &&
+               (reply->status == RK_EUNKNOWN || reply->status == RK_EUNAVAILABLE)) {
+        rk_group_cancel(group, request.target_client, request.target_seq);
+    }
+    rk_arena_fini(&arena);
+}
+
 void rk_call_drop(struct rk_call *call)
 {
     bool is_acquire = call->op == RK_OP_LOCK_ACQUIRE;

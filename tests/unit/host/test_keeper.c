@@ -287,6 +287,30 @@ static void test_sessions(void **state)
                      RK_ESESSION);
 }
 
+/* Its node tells the client so, and gives back what it never heard of. */
+static void test_a_grant_whose_answer_is_lost(void **state)
+{
+    (void)state;
+    uint32_t at = leader(), home = (at + 1) % 3;
+    (void)granted(at, TAKE("a", "x"));
+    store->delay_ms = 200;
+    struct rk_request *request =
+        cluster_request(cluster, RK_OP_LOCK_ACQUIRE, TAKE("r", "x"));
+    request->deadline_ms = 1000;
+    uint64_t seq = store->state.seq, call = cluster_send(cluster, home, request);
+    while (store->state.seq == seq)
+        cluster_step(cluster);
+    cluster_cut(cluster, at, home, true);
+    assert_int_equal(cluster_answer(cluster, call, 2000)->status, RK_EUNKNOWN);
+    store->delay_ms = 2;
+    assert_true(cluster_ask(cluster, at, RK_OP_LOCK_CHECK, TAKE("r", "x"))->held);
+    cluster_run(cluster, 3000); /* the leader gives the home up */
+    cluster_cut(cluster, at, home, false);
+    cluster_run(cluster, 2000);
+    assert_int_equal(metrics_of(home)->calls_waiting, 0);
+    assert_false(cluster_ask(cluster, at, RK_OP_LOCK_CHECK, TAKE("r", "x"))->held);
+}
+
 /* The leader lives and knows everything: what it wrote comes back. */
 static void test_an_emptied_store_is_filled_again(void **state)
 {
@@ -613,6 +637,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_locks_outlive_their_leaders, setup, teardown),
         cmocka_unit_test_setup_teardown(test_waits_outlive_their_leaders, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sessions, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_grant_whose_answer_is_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_emptied_store_is_filled_again, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_loss_without_a_witness, setup, teardown),
