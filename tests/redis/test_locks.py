@@ -414,15 +414,15 @@ def test_a_session_with_very_many_locks_ends(cluster, store):
     names = [[{"resource": f"many/{n}/{i}"} for i in range(each)] for n in range(count)]
     with cluster.leader().connect(timeout=120) as rpc:
         session = rpc.call("session.open", ttl_ms=120000)["session"]
-        held = [rpc.send("lock.acquire", resources=some, owner="alice", session=session)
-                for some in names]
+        held = [rpc.send("lock.acquire", resources=some, owner="alice", session=session,
+                         deadline_ms=100000) for some in names]
         fence = max(rpc.wait(number)["fence"] for number in held)
         waits = [rpc.send("lock.acquire", resources=some, owner=f"bob{n}", wait_ms=100000,
                           lease_ms=600000) for n, some in enumerate(names)]
         last = f"{{lock}}:many/{count - 1}/{each - 1}"
         wait_until(lambda: store("LLEN", last + ":waiters") == 1, timeout=60, what="all wait")
         before = meta(store)
-        rpc.call("session.close", session=session)
+        rpc.call("session.close", session=session, deadline_ms=100000)
         assert all(rpc.wait(number)["fence"] > fence for number in waits)
         assert int(meta(store)["seq"]) >= int(before["seq"]) + 1
     assert store("HLEN", "rukun:{lock}:names") == count * each
