@@ -10,28 +10,42 @@ enum {
     CONFIRM_MS = 10000,
     SNAPSHOT_MS = 30000,
     AWAY_MS = 1000,
-    PIECE_SIZE = 64 << 10,
+    PIECE_SIZE = 256 << 10,
 };
+
+/* Leaves what the transfer lane has to close. */
+static void clear(struct rk_host_backup *backup)
+{
+    rk_host_file_end(&backup->file);
+    struct rk_host_file file = backup->file;
+    rk_free(backup->encoder);
+    rk_buf_fini(&backup->piece);
+    memset(backup, 0, sizeof(*backup));
+    backup->file = file;
+}
 
 enum rk_status rk_host_backup_begin(struct rk_host *host, const char *program)
 {
     struct rk_host_backup *backup = &host->backup;
     if (!host->is_running || host->is_removed || host->is_dead) return RK_EUNAVAILABLE;
     if (backup->encoder != NULL) return RK_EBUSY;
-    memset(backup, 0, sizeof(*backup));
-    (void)snprintf(backup->program, sizeof(backup->program), "%s", program);
     backup->encoder = rk_calloc(1, sizeof(*backup->encoder));
     if (backup->encoder == NULL) return RK_ENOMEM;
+    rk_buf_init(&backup->piece);
+    (void)snprintf(backup->program, sizeof(backup->program), "%s", program);
     backup->moved_ms = backup->read_ms = rk_host_now(host);
     return RK_OK;
 }
 
 void rk_host_backup_end(struct rk_host *host)
 {
-    struct rk_host_backup *backup = &host->backup;
-    rk_snapshot_source_free(backup->source);
-    rk_free(backup->encoder);
-    memset(backup, 0, sizeof(*backup));
+    clear(&host->backup);
+}
+
+void rk_host_backup_close(struct rk_host *host)
+{
+    clear(&host->backup);
+    rk_host_file_close(&host->backup.file);
 }
 
 void rk_host_backup_confirmed(struct rk_host *host, const struct rk_raft_read_state *read)
@@ -78,8 +92,7 @@ static enum rk_status header_put(struct rk_host *host, struct rk_buf *out)
 }
 
 /* A snapshot that is new enough, or the wish for one. RK_EBUSY: not yet. */
-static enum rk_status part_open(struct rk_host *host, struct rk_group *group,
-                                struct rk_buf *out, struct rk_storage_error *error)
+static enum rk_status part_begin(struct rk_host *host, struct rk_group *group)
 {
     struct rk_host_backup *backup = &host->backup;
     if (!backup->is_confirmed) {
@@ -93,38 +106,81 @@ static enum rk_status part_open(struct rk_host *host, struct rk_group *group,
         }
         return RK_EBUSY;
     }
-    struct rk_snapshot_id id = {group->id, group->mark_index, group->mark_term};
-    enum rk_status status = rk_snapshot_source_open(
-        &backup->source, &backup->size, host->fs, host->snapshot_dir, id, error);
-    if (status != RK_OK) return status;
-    if (group->id == 0) status = header_put(host, out);
-    if (status != RK_OK) return status;
-    rk_backup_part(backup->encoder, id);
-    backup->sent = 0;
-    backup->is_confirmed = false;
+    backup->id = (struct rk_snapshot_id){group->id, group->mark_index, group->mark_term};
+    backup->size = backup->taken = 0;
     return RK_OK;
 }
 
-static enum rk_status piece_put(struct rk_host *host, struct rk_buf *out,
-                                struct rk_storage_error *error)
+static void part_end(struct rk_host_backup *backup)
+{
+    rk_host_file_end(&backup->file);
+    backup->id.index = 0;
+    rk_buf_reset(&backup->piece);
+}
+
+bool rk_host_backup_start(struct rk_host *host)
 {
     struct rk_host_backup *backup = &host->backup;
-    uint64_t left = backup->size - backup->sent;
-    size_t size = left < PIECE_SIZE ? (size_t)left : PIECE_SIZE;
-    size_t got = 0;
-    uint8_t *bytes = rk_buf_extend(out, size);
-    if (bytes == NULL) return RK_ENOMEM;
-    enum rk_status status =
-        rk_snapshot_source_read(backup->source, &got, backup->sent, bytes, size);
-    if (status == RK_OK && got != size) status = RK_ECORRUPT;
-    if (status != RK_OK)
-        return rk_storage_fail(error, status, "group %u: its snapshot can not be read",
-                               backup->group);
-    rk_backup_bytes(backup->encoder, rk_slice_of(bytes, size));
-    backup->sent += size;
-    if (backup->sent < backup->size) return RK_OK;
-    rk_snapshot_source_free(backup->source);
-    backup->source = NULL;
+    struct rk_host_work *work = &host->works[RK_LANE_TRANSFER];
+    if (backup->file.is_busy) return false;
+    if (backup->file.is_stale) {
+        rk_host_file_start(host, &backup->file, RK_WORK_CLOSE);
+        return true;
+    }
+    bool is_read = backup->size != 0 && backup->taken + backup->piece.size == backup->size;
+    if (backup->id.index == 0 || backup->status != RK_OK || backup->piece.size > 0 ||
+        is_read)
+        return false;
+    work->transfer = RK_TRANSFER_BACKUP;
+    work->id = backup->id;
+    work->offset = backup->taken;
+    work->size = PIECE_SIZE;
+    work->file_size = backup->size;
+    rk_host_file_start(host, &backup->file, RK_WORK_READ);
+    return true;
+}
+
+void rk_host_piece_read(struct rk_host *host, struct rk_host_work *work)
+{
+    struct rk_host_backup *backup = &host->backup;
+    backup->moved_ms = rk_host_now(host);
+    if (work->status == RK_ENOENT &&
+        host->groups[work->id.group]->mark_index != work->id.index) {
+        /* A newer one has taken its place before it was open. */
+        part_end(backup);
+        return;
+    }
+    backup->status = work->status;
+    (void)snprintf(backup->why, sizeof(backup->why), "%.*s", (int)sizeof(backup->why) - 1,
+                   work->error.message);
+    if (work->status != RK_OK) return;
+    backup->size = work->file_size;
+    rk_buf_fini(&backup->piece);
+    backup->piece = work->block.bytes;
+    rk_buf_init(&work->block.bytes);
+}
+
+static enum rk_status piece_take(struct rk_host *host, struct rk_buf *out,
+                                 struct rk_storage_error *error)
+{
+    struct rk_host_backup *backup = &host->backup;
+    enum rk_status status = RK_OK;
+    if (backup->status != RK_OK)
+        return rk_storage_fail(error, backup->status, "%s", backup->why);
+    if (backup->piece.size == 0) return RK_EBUSY;
+    if (backup->taken == 0) {
+        if (backup->id.group == 0) status = header_put(host, out);
+        if (status != RK_OK) return status;
+        rk_backup_part(backup->encoder, backup->id);
+        backup->is_confirmed = false;
+    }
+    rk_buf_append_slice(out, rk_buf_slice(&backup->piece));
+    if (rk_buf_check(out) != RK_OK) return RK_ENOMEM;
+    rk_backup_bytes(backup->encoder, rk_buf_slice(&backup->piece));
+    backup->taken += backup->piece.size;
+    rk_buf_reset(&backup->piece);
+    if (backup->taken < backup->size) return RK_OK;
+    part_end(backup);
     backup->group++;
     return RK_OK;
 }
@@ -139,17 +195,18 @@ static enum rk_status step(struct rk_host *host, struct rk_buf *out, bool *is_do
         host->metrics.backups++;
         return rk_backup_end(backup->encoder, out);
     }
-    status = backup->source == NULL
-                 ? part_open(host, host->groups[backup->group], out, error)
-                 : piece_put(host, out, error);
+    status = backup->id.index == 0 ? part_begin(host, host->groups[backup->group])
+                                   : piece_take(host, out, error);
     uint64_t now = rk_host_now(host);
     /* A large group's snapshot takes its time. */
     if (status != RK_EBUSY || host->taking.state != RK_TAKING_NONE) backup->moved_ms = now;
-    uint64_t limit_ms = backup->is_confirmed ? SNAPSHOT_MS : CONFIRM_MS;
+    bool is_reading = backup->id.index != 0;
+    uint64_t limit_ms = is_reading || backup->is_confirmed ? SNAPSHOT_MS : CONFIRM_MS;
     if (status == RK_EBUSY && now - backup->moved_ms > limit_ms)
         return rk_storage_fail(error, RK_EUNAVAILABLE, "group %u: %s", backup->group,
-                               backup->is_confirmed ? "no snapshot could be made"
-                                                    : "no majority confirms its index");
+                               is_reading             ? "its snapshot can not be read"
+                               : backup->is_confirmed ? "no snapshot could be made"
+                                                      : "no majority confirms its index");
     return status;
 }
 

@@ -37,18 +37,19 @@ static struct rk_group *next_to_verify(struct rk_host *host)
 
 bool rk_host_verify_begin(struct rk_host *host)
 {
-    struct rk_group *group = rk_host_is_damaged(host) ? NULL : next_to_verify(host);
+    struct rk_host_work *work = rk_host_work_idle(host, RK_LANE_LONG);
+    if (work == NULL || rk_host_is_damaged(host)) return false;
+    struct rk_group *group = next_to_verify(host);
     if (group == NULL) return false;
     group->is_suspect = false;
     if (group->mark_index == 0) return false; /* none yet */
-    host->work.id = (struct rk_snapshot_id){group->id, group->mark_index, group->mark_term};
-    rk_host_work_start(host, RK_WORK_VERIFY);
+    work->id = (struct rk_snapshot_id){group->id, group->mark_index, group->mark_term};
+    rk_host_work_start(host, work, RK_WORK_VERIFY);
     return true;
 }
 
-void rk_host_verified(struct rk_host *host)
+void rk_host_verified(struct rk_host *host, const struct rk_host_work *work)
 {
-    const struct rk_host_work *work = &host->work;
     const struct rk_group *group = host->groups[work->id.group];
     if (work->status == RK_OK) host->metrics.snapshots_verified++;
     if (work->status == RK_OK || group->mark_index != work->id.index) return;

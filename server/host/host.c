@@ -167,6 +167,8 @@ enum rk_status rk_host_open(struct rk_host **out, const struct rk_host_options *
     rk_wal_batch_init(&host->batches[0]);
     rk_wal_batch_init(&host->batches[1]);
     host->filling = &host->batches[0];
+    rk_host_work_init(host);
+    rk_buf_init(&host->taking.ready);
     rk_buf_init(&host->table);
     rk_buf_init(&host->scratch);
     rk_arena_init(&host->arena);
@@ -200,7 +202,8 @@ void rk_host_close(struct rk_host *host)
 {
     if (host == NULL) return;
     rk_host_snapshots_close(host);
-    rk_host_backup_end(host);
+    rk_host_backup_close(host);
+    rk_host_work_close(host);
     rk_host_calls_free(host);
     rk_keeper_free(host->keeper);
     for (uint32_t id = 0; id <= RK_HOST_GROUPS_MAX; id++)
@@ -481,6 +484,7 @@ void rk_host_flush(struct rk_host *host)
         for (int i = 0; i < RK_HOST_PASSES && has_more && !is_sated(host); i++)
             has_more = pass(host);
         if (!host->is_dead) rk_host_snapshots_run(host);
+        if (!host->is_dead) rk_host_transfers_run(host);
     }
     if (host->is_dead) return;
     batch_hand_over(host);

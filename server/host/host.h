@@ -18,11 +18,12 @@ enum {
     RK_HOST_GROUPS_MAX = 64, /* data groups */
     RK_HOST_FRAME_MAX = 16777216,
     RK_HOST_REQUEST_MAX = 4 << 20, /* bytes of one write, as it stands in the log */
-    RK_HOST_PROTOCOL = 1           /* version of peer frames */
+    RK_HOST_PROTOCOL = 1,          /* version of peer frames */
+    RK_HOST_LANES = 3              /* of work */
 };
 
 struct rk_host;
-struct rk_host_work; /* file work of snapshots that should not hold the loop up */
+struct rk_host_work; /* work on snapshots that would hold the loop up */
 
 /* A peer link is one connection. Control: heartbeats, votes, reads. Bulk: appends and
  * forwarded calls. Snapshot: chunks. The transport keeps order within a link only. */
@@ -85,7 +86,9 @@ struct rk_host_io {
     void (*write)(void *context, struct rk_wal *wal, struct rk_wal_batch *batch);
     /* Optional. Do rk_host_work_run(work) on some thread (not the loop's; not the disk
      * thread either, where it would hold up the log), then rk_host_work_done on the loop.
-     * At most one is under way. NULL: it runs within the flush. */
+     * Of each lane at most one is under way, and none waits for another lane: what is on
+     * its way to a peer must not wait until a large state is loaded. NULL: it runs within
+     * the flush. */
     void (*work)(void *context, struct rk_host_work *work);
     /* The answer to a call; the reply is borrowed. Each call is answered exactly once,
      * except those that were dropped. */
@@ -138,8 +141,9 @@ void rk_host_drop(struct rk_host *host, uint64_t call);
 void rk_host_written(struct rk_host *host, enum rk_status status);
 
 /* See rk_host_io.work. */
+uint32_t rk_host_work_lane(const struct rk_host_work *work); /* 0 to RK_HOST_LANES - 1 */
 void rk_host_work_run(struct rk_host_work *work);
-void rk_host_work_done(struct rk_host *host);
+void rk_host_work_done(struct rk_host *host, struct rk_host_work *work);
 
 /* A backup of all groups, see storage/backup.h; each group's part holds at least what was
  * answered before begin. One at a time. program names who writes it; copied.

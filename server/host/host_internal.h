@@ -5,11 +5,11 @@
  * members.c who is known; reconcile.c what the groups make of the member table; groups.c
  * raft, log and machine of a group; pool.c, calls.c the calls and where they stand; bulk.c
  * calls split over groups; forward.c calls on their way to and from other nodes; reads.c
- * reads and keepalives; parked.c consumes that wait; clock.c group time; snapshots.c,
- * transfer.c snapshots taken, sent, received; damage.c data that failed a checksum;
- * backup.c backups read from here; restore.c a history that begins from one; balance.c
- * leader placement; version.c the machine version; status.c what others see; keeper.c,
- * keeper_run.c sessions and locks whose records are in a store. */
+ * reads and keepalives; parked.c consumes that wait; clock.c group time; work.c what other
+ * threads do; snapshots.c, transfer.c snapshots taken, sent, received; damage.c data that
+ * failed a checksum; backup.c backups read from here; restore.c a history that begins from
+ * one; balance.c leader placement; version.c the machine version; status.c what others see;
+ * keeper.c, keeper_run.c sessions and locks whose records are in a store. */
 #ifndef RK_HOST_HOST_INTERNAL_H
 #define RK_HOST_HOST_INTERNAL_H
 
@@ -22,6 +22,7 @@
 #include "base/map.h"
 #include "base/random.h"
 #include "host/host.h"
+#include "host/work.h"
 #include "raft/raft.h"
 #include "raft/wire.h"
 #include "ring/slots.h"
@@ -220,33 +221,6 @@ struct rk_read_round {
     struct rk_list calls;
 };
 
-struct rk_snapshot_send {              /* to one member */
-    struct rk_snapshot_source *source; /* NULL: none */
-    struct rk_buf message;             /* the raft message, encoded */
-    struct rk_snapshot_id id;
-    uint64_t size, sent, acked;
-    uint64_t moved_ms; /* boot time of the last progress */
-    uint64_t again_ms; /* boot time before which it is not sent again */
-};
-
-enum rk_receive_state {
-    RK_RECEIVE_NONE,
-    RK_RECEIVING,
-    RK_RECEIVE_COMPLETE,  /* all bytes are in the sink */
-    RK_RECEIVE_FINISHING, /* being verified, made durable and restored, perhaps elsewhere */
-    RK_RECEIVE_STEPPED,   /* raft has the message, the machine waits for its verdict */
-};
-
-struct rk_snapshot_receive {
-    struct rk_snapshot_sink *sink; /* NULL: none, or being finished */
-    struct rk_machine *machine;    /* whole, waiting for raft */
-    struct rk_buf message;
-    struct rk_snapshot_id id;
-    struct rk_member *from;
-    uint64_t moved_ms;
-    enum rk_receive_state state;
-};
-
 struct rk_group {
     struct rk_host *host;
     uint32_t id;
@@ -299,31 +273,6 @@ struct rk_group {
     struct rk_snapshot_receive receive;
 };
 
-enum rk_work_kind {
-    RK_WORK_NONE,
-    RK_WORK_CREATE,
-    RK_WORK_WRITE,
-    RK_WORK_FINISH,
-    RK_WORK_RECEIVED, /* and restored */
-    RK_WORK_CLEAN,
-    RK_WORK_FREE,
-    RK_WORK_VERIFY,
-    RK_WORK_RESTORE,
-};
-
-/* A backup that is being read from this node: one at a time. */
-struct rk_host_backup {
-    struct rk_backup_encoder *encoder; /* NULL: none */
-    struct rk_snapshot_source *source; /* of the group's snapshot; NULL: not there yet */
-    uint64_t size, sent;
-    uint64_t request; /* read round under way; 0: none */
-    uint64_t asked_ms, moved_ms, read_ms;
-    uint64_t index; /* that the snapshot must contain */
-    uint32_t group;
-    bool is_confirmed;
-    char program[RK_BACKUP_TEXT_MAX];
-};
-
 /* The backup that the folder of a node holds before its birth, and that its history then
  * begins from. */
 struct rk_host_restore {
@@ -331,6 +280,7 @@ struct rk_host_restore {
     uint64_t index_floor; /* of the restored groups; decided at the birth */
     uint32_t group_count; /* data groups of the backup, before the birth */
     bool is_running;      /* from the decision until the groups are open */
+    bool must_forget;     /* it was restored: its file goes */
     char dir[RK_FS_PATH_MAX], path[RK_FS_PATH_MAX];
     char differs[256]; /* how another node's backup differs; "": it does not */
     /* For the work of another thread, and its results. */
@@ -339,40 +289,6 @@ struct rk_host_restore {
     uint32_t machine_version;
     struct rk_raft_conf_state conf;
     struct rk_snapshot_id ids[RK_HOST_GROUPS_MAX + 1];
-};
-
-struct rk_host_work {
-    enum rk_work_kind kind;
-    enum rk_status status;
-    struct rk_fs *fs;
-    const char *dir;
-    struct rk_snapshot_id id;
-    const struct rk_group *group;
-    struct rk_snapshot_file *file;
-    struct rk_snapshot_sink *sink;
-    struct rk_machine *machine; /* restored, or to be freed */
-    struct rk_host_restore *restore;
-    struct rk_snapshot_block block;
-    struct rk_storage_error error;
-};
-
-enum rk_taking_state {
-    RK_TAKING_NONE,
-    RK_TAKING_RECORDS,
-};
-
-struct rk_snapshot_taking { /* one a node at a time */
-    enum rk_taking_state state;
-    struct rk_group *group;
-    struct rk_snapshot_id id;
-    struct rk_raft_conf_state conf; /* as of id.index */
-    struct rk_snapshot_encoder encoder;
-    bool is_encoded;                       /* all records are in blocks */
-    bool is_last_taken;                    /* the last block is on its way to the file */
-    bool is_void;                          /* the machine was replaced meanwhile */
-    uint64_t force_index;                  /* the log wants to be compacted up to here */
-    uint64_t bytes_before, entries_before; /* since the mark before, as of id.index */
-    uint64_t retry_ms;                     /* boot time before which none is begun */
 };
 
 struct rk_host {
@@ -451,8 +367,8 @@ struct rk_host {
     struct rk_keeper *keeper; /* NULL: sessions and locks are in the log */
 
     struct rk_snapshot_taking taking;
-    struct rk_host_work work;
-    bool is_working;
+    struct rk_host_work works[RK_HOST_LANES];
+    uint32_t transfer_at;  /* whose turn it is in the transfer lane */
     struct rk_group *wish; /* to be snapshotted next; NULL: none */
     uint64_t wish_index;   /* and compacted up to here */
     uint64_t verify_at_ms; /* boot time at which the next snapshot is read back */
@@ -514,9 +430,6 @@ void rk_host_birth_restored(struct rk_host *host, enum rk_status status, const c
  * serve, and each second until they are applied. */
 void rk_host_birth_propose(struct rk_group *group);
 
-/* backup.c */
-void rk_host_backup_confirmed(struct rk_host *host, const struct rk_raft_read_state *read);
-
 /* restore.c */
 /* At the start: looks whether the folder holds a backup to begin from. */
 enum rk_status rk_host_restore_open(struct rk_host *host, const char *data,
@@ -532,6 +445,8 @@ enum rk_status rk_host_restore_mark(struct rk_host *host);         /* in the nex
 enum rk_status rk_host_restore_found(const struct rk_host *host, uint32_t group,
                                      struct rk_wal_group *out);
 void rk_host_restore_done(struct rk_host *host); /* all of it is durable */
+enum rk_status rk_restore_forget(const struct rk_host_restore *restore, struct rk_fs *fs,
+                                 struct rk_storage_error *error); /* any thread */
 /* Seconds since 2020, times 2^20: above what any earlier history can have counted up to. */
 uint64_t rk_host_time_floor(const struct rk_host *host);
 
@@ -705,44 +620,15 @@ void rk_group_topic_ready(struct rk_group *group, struct rk_slice topic);
 void rk_group_topics_wake(struct rk_group *group);
 void rk_group_topics_free(struct rk_group *group);
 
-/* snapshots.c */
-void rk_host_snapshots_run(struct rk_host *host);
-bool rk_host_snapshots_have_more(const struct rk_host *host);
-void rk_host_snapshot_wish(struct rk_host *host, struct rk_group *group, uint64_t index);
-void rk_host_snapshot_written(struct rk_host *host, const struct rk_wal_batch *batch);
-void rk_host_snapshot_void(struct rk_host *host, const struct rk_group *group);
-void rk_host_snapshots_close(struct rk_host *host);
-enum rk_status rk_group_restore(const struct rk_group *group, struct rk_machine **out,
-                                struct rk_snapshot_id id, struct rk_storage_error *error);
-void rk_host_work_start(struct rk_host *host, enum rk_work_kind kind);
-
 /* damage.c */
 bool rk_host_is_damaged(const struct rk_host *host);
 void rk_group_suspect(struct rk_group *group); /* its snapshot file may be damaged */
 /* Has a snapshot read back, if one is due; rk_host_verified takes the verdict. */
 bool rk_host_verify_begin(struct rk_host *host);
-void rk_host_verified(struct rk_host *host);
+void rk_host_verified(struct rk_host *host, const struct rk_host_work *work);
 /* From now on this node neither votes nor leads; why names file and offset. */
 void rk_host_damaged(struct rk_host *host, const char *why);
 void rk_host_damaged_run(struct rk_host *host); /* each heartbeat, while damaged */
-
-/* transfer.c */
-void rk_group_snapshot_send(struct rk_group *group, const struct rk_raft_message *message);
-void rk_group_sends_run(struct rk_group *group);
-void rk_group_send_close(struct rk_group *group, struct rk_member *to);
-void rk_snapshot_chunk_receive(struct rk_host *host, struct rk_member *from,
-                               struct rk_slice body);
-void rk_snapshot_ack_receive(struct rk_host *host, struct rk_member *from,
-                             struct rk_slice body);
-bool rk_group_receive_run(struct rk_group *group); /* true: there is more to do */
-void rk_group_received(struct rk_group *group, enum rk_status status);
-/* How far the log may be compacted: to index, or less for a peer that is sent a snapshot or
- * catches up after one. Nobody is waited for beyond a log of size_max bytes. */
-uint64_t rk_group_held_index(struct rk_group *group, uint64_t index, uint64_t size_max);
-/* Raft took the snapshot: the machine waiting for it becomes the group's. */
-enum rk_status rk_group_install(struct rk_group *group,
-                                const struct rk_raft_snapshot *snapshot);
-void rk_group_transfers_close(struct rk_group *group);
 
 /* version.c */
 enum rk_status rk_group_machine_new(const struct rk_group *group, struct rk_machine **out);

@@ -220,15 +220,15 @@ static bool exists(struct rk_fs *fs, const char *path)
 }
 
 /* What the folder began from is of no use any more. */
-static void backup_remove(struct rk_host *host)
+enum rk_status rk_restore_forget(const struct rk_host_restore *restore, struct rk_fs *fs,
+                                 struct rk_storage_error *error)
 {
-    struct rk_fs *fs = host->fs;
-    if (!exists(fs, host->restore.path)) return;
-    enum rk_status status = fs->unlink(fs, host->restore.path);
-    if (status == RK_OK) status = fs->sync_dir(fs, host->restore.dir);
-    if (status != RK_OK)
-        rk_host_log(host, RK_LOG_WARN, "%s: can not be removed: %s", host->restore.path,
-                    rk_status_text(status));
+    if (!exists(fs, restore->path)) return RK_OK;
+    enum rk_status status = fs->unlink(fs, restore->path);
+    if (status == RK_OK) status = fs->sync_dir(fs, restore->dir);
+    if (status == RK_OK) return RK_OK;
+    return rk_storage_fail(error, status, "%s: can not be removed: %s", restore->path,
+                           rk_status_text(status));
 }
 
 enum rk_status rk_host_restore_open(struct rk_host *host, const char *data,
@@ -242,7 +242,9 @@ enum rk_status rk_host_restore_open(struct rk_host *host, const char *data,
         return rk_storage_fail(error, RK_ERANGE, "data: the path is too long");
     (void)snprintf(restore->dir, sizeof(restore->dir), "%s", data);
     if (host->number != 0) {
-        backup_remove(host);
+        struct rk_storage_error why = {""};
+        if (rk_restore_forget(restore, host->fs, &why) != RK_OK)
+            rk_host_log(host, RK_LOG_WARN, "%s", why.message);
         return RK_OK;
     }
     if (exists(host->fs, unfinished))
@@ -390,8 +392,10 @@ void rk_host_restore_start(struct rk_host *host)
     restore->machine_version = host->machine_version;
     rk_host_first_conf(host, &restore->conf);
     rk_host_log(host, RK_LOG_INFO, "restores the backup %016" PRIx64, restore->digest);
-    host->work.restore = restore;
-    rk_host_work_start(host, RK_WORK_RESTORE);
+    struct rk_host_work *work = rk_host_work_idle(host, RK_LANE_LONG);
+    RK_ASSERT(work != NULL); /* no group is open that could have work */
+    work->restore = restore;
+    rk_host_work_start(host, work, RK_WORK_RESTORE);
 }
 
 /* The first snapshots are durable: the log names them in the batch that has the identity.
@@ -437,7 +441,7 @@ enum rk_status rk_host_restore_found(const struct rk_host *host, uint32_t group,
 void rk_host_restore_done(struct rk_host *host)
 {
     host->restore.is_running = false;
-    backup_remove(host);
+    host->restore.must_forget = true;
 }
 
 /* --- the other nodes ----------------------------------------------------------------- */

@@ -11,69 +11,10 @@
 enum {
     SLICE_BYTES = 64 << 10, /* of records encoded in one turn: below a millisecond */
     THRESHOLD_MIN = 16 << 20,
+    READY_MAX = 4 << 20, /* of blocks that wait for the disk */
     RETRY_MS = 10000,
     HOLD_SIZE = 64 << 20, /* of log, kept for slow followers above what it may grow by */
 };
-
-/* --- file work, on whatever thread --------------------------------------------------- */
-
-void rk_host_work_run(struct rk_host_work *work)
-{
-    switch (work->kind) {
-    case RK_WORK_CREATE:
-        work->status = rk_snapshot_file_create(&work->file, work->fs, work->dir, work->id,
-                                               &work->error);
-        break;
-    case RK_WORK_WRITE:
-        work->status = rk_snapshot_file_write(work->file, &work->block, &work->error);
-        break;
-    case RK_WORK_FINISH:
-        work->status = rk_snapshot_file_finish(work->file, &work->error);
-        work->file = NULL;
-        break;
-    case RK_WORK_RECEIVED:
-        work->status = rk_snapshot_sink_finish(work->sink, &work->error);
-        work->sink = NULL;
-        if (work->status == RK_OK)
-            work->status =
-                rk_group_restore(work->group, &work->machine, work->id, &work->error);
-        break;
-    case RK_WORK_CLEAN: {
-        struct rk_snapshot_clean clean = {.keep = work->id, .keep_newer = true};
-        work->status = rk_snapshot_clean(work->fs, work->dir, &clean);
-        break;
-    }
-    case RK_WORK_FREE:
-        rk_machine_free(work->machine);
-        work->machine = NULL;
-        break;
-    case RK_WORK_VERIFY: {
-        struct rk_snapshot_summary summary;
-        work->status =
-            rk_snapshot_verify(work->fs, work->dir, work->id, &summary, &work->error);
-        break;
-    }
-    case RK_WORK_RESTORE:
-        work->status = rk_restore_convert(work->restore, &work->error);
-        break;
-    case RK_WORK_NONE: break;
-    }
-}
-
-void rk_host_work_start(struct rk_host *host, enum rk_work_kind kind)
-{
-    RK_ASSERT(!host->is_working);
-    host->is_working = true;
-    host->work.kind = kind;
-    host->work.fs = host->fs;
-    host->work.dir = host->snapshot_dir;
-    if (host->io.work != NULL) {
-        host->io.work(host->io.context, &host->work);
-        return;
-    }
-    rk_host_work_run(&host->work);
-    rk_host_work_done(host);
-}
 
 /* --- taking -------------------------------------------------------------------------- */
 
@@ -85,17 +26,13 @@ static uint64_t threshold(const struct rk_group *group)
     return live > THRESHOLD_MIN ? live : THRESHOLD_MIN;
 }
 
+/* What it left goes in the turns that follow. */
 static void give_up(struct rk_host *host)
 {
     struct rk_snapshot_taking *taking = &host->taking;
-    if (taking->state == RK_TAKING_RECORDS) {
-        if (!taking->is_void) rk_machine_snapshot_end(taking->group->machine);
-        rk_snapshot_encoder_fini(&taking->encoder);
-        rk_snapshot_file_abort(host->work.file);
-        host->work.file = NULL;
-    }
-    taking->state = RK_TAKING_NONE;
-    taking->is_void = false;
+    rk_snapshot_encoder_fini(&taking->encoder);
+    rk_buf_fini(&taking->ready);
+    taking->state = RK_TAKING_ENDING;
     taking->retry_ms = rk_host_now(host) + RETRY_MS;
 }
 
@@ -109,6 +46,7 @@ static void failed(struct rk_host *host, enum rk_status status, const char *why)
 static void begin(struct rk_host *host, struct rk_group *group, uint64_t force_index)
 {
     struct rk_snapshot_taking *taking = &host->taking;
+    struct rk_host_work *work = &host->works[RK_LANE_TAKING];
     struct rk_snapshot_header header = {
         .id = {group->id, rk_machine_index(group->machine), 0},
         .history = rk_machine_history(group->machine)};
@@ -130,11 +68,12 @@ static void begin(struct rk_host *host, struct rk_group *group, uint64_t force_i
     taking->id = header.id;
     taking->conf = RK_MUTANT(members_not_in_snapshot) ? group->mark_conf : group->conf;
     taking->force_index = force_index;
-    taking->is_encoded = taking->is_last_taken = taking->is_void = false;
+    taking->is_encoded = false;
+    taking->has_machine = true;
     taking->bytes_before = group->bytes_since_mark;
     taking->entries_before = group->entries_since_mark;
-    host->work.id = header.id;
-    rk_host_work_start(host, RK_WORK_CREATE);
+    work->id = header.id;
+    rk_host_work_start(host, work, RK_WORK_CREATE);
 }
 
 static enum rk_status encode_slice(struct rk_host *host)
@@ -219,75 +158,92 @@ static void mark(struct rk_host *host)
                 taking->id.index);
 }
 
-static void take_on(struct rk_host *host)
+/* Blocks may wait for a disk that is slower than the encoder. */
+static bool has_room(const struct rk_snapshot_taking *taking)
+{
+    return taking->state == RK_TAKING_RECORDS && !taking->is_encoded &&
+           taking->ready.size < READY_MAX;
+}
+
+/* Where a block ends is decided by the records alone, not by how fast the disk is: nodes
+ * that take a snapshot at the same entry have the same file, byte for byte, and one that
+ * was sent by halves by one of them can be sent on by another. */
+static enum rk_status block_take(struct rk_snapshot_taking *taking)
+{
+    struct rk_snapshot_block block;
+    if (!taking->is_encoded && !rk_snapshot_encoder_is_full(&taking->encoder)) return RK_OK;
+    rk_snapshot_encoder_take(&taking->encoder, &block);
+    if (taking->ready.size == 0) {
+        rk_buf_fini(&taking->ready);
+        taking->ready = block.bytes;
+        return RK_OK;
+    }
+    rk_buf_append_slice(&taking->ready, rk_buf_slice(&block.bytes));
+    rk_buf_fini(&block.bytes);
+    return rk_buf_check(&taking->ready);
+}
+
+static void encode_on(struct rk_host *host)
+{
+    enum rk_status status = encode_slice(host);
+    if (status == RK_OK) status = block_take(&host->taking);
+    if (status != RK_OK) failed(host, status, "its records");
+}
+
+static void write_on(struct rk_host *host)
 {
     struct rk_snapshot_taking *taking = &host->taking;
-    if (!taking->is_encoded && !rk_snapshot_encoder_is_full(&taking->encoder)) {
-        enum rk_status status = encode_slice(host);
-        if (status != RK_OK) {
-            failed(host, status, "its records");
-            return;
-        }
-    }
-    if (taking->is_last_taken) {
-        rk_host_work_start(host, RK_WORK_FINISH);
-    } else if (taking->is_encoded || rk_snapshot_encoder_is_full(&taking->encoder)) {
-        rk_snapshot_encoder_take(&taking->encoder, &host->work.block);
-        taking->is_last_taken = taking->is_encoded;
-        rk_host_work_start(host, RK_WORK_WRITE);
+    struct rk_host_work *work = rk_host_work_idle(host, RK_LANE_TAKING);
+    if (work == NULL || taking->state != RK_TAKING_RECORDS) return;
+    if (taking->ready.size > 0) {
+        work->block.bytes = taking->ready;
+        rk_buf_init(&taking->ready);
+        rk_host_work_start(host, work, RK_WORK_WRITE);
+    } else if (taking->is_encoded) {
+        rk_host_work_start(host, work, RK_WORK_FINISH);
     }
 }
 
-void rk_host_work_done(struct rk_host *host)
+static void take_on(struct rk_host *host)
+{
+    if (has_room(&host->taking)) encode_on(host);
+    write_on(host);
+}
+
+static void end_on(struct rk_host *host)
 {
     struct rk_snapshot_taking *taking = &host->taking;
-    struct rk_host_work *work = &host->work;
-    enum rk_work_kind kind = work->kind;
-    RK_ASSERT(host->is_working);
-    host->is_working = false;
-    host->has_more = true;
-    work->kind = RK_WORK_NONE;
-    if (kind == RK_WORK_WRITE) rk_buf_fini(&work->block.bytes);
-    if (host->is_dead) return;
-    if (kind == RK_WORK_VERIFY) {
-        rk_host_verified(host);
-        return;
-    }
-    if (kind == RK_WORK_CLEAN && work->status != RK_OK)
-        rk_host_log(host, RK_LOG_WARN, "group %u: old snapshots stay: %s", work->id.group,
-                    rk_status_text(work->status));
-    if (kind == RK_WORK_CLEAN || kind == RK_WORK_FREE) {
-        if (taking->is_void) give_up(host);
-        return;
-    }
-    if (kind == RK_WORK_RESTORE) {
-        rk_host_birth_restored(host, work->status, work->error.message);
-        return;
-    }
-    if (kind == RK_WORK_RECEIVED) {
-        if (taking->is_void) give_up(host);
-        rk_group_received(host->groups[work->id.group], work->status);
-        return;
-    }
-    if (taking->is_void)
-        give_up(host);
-    else if (work->status != RK_OK)
+    struct rk_host_work *work = rk_host_work_idle(host, RK_LANE_TAKING);
+    if (taking->has_machine) rk_machine_snapshot_end(taking->group->machine);
+    taking->has_machine = false;
+    if (work == NULL) return;
+    if (work->taken != NULL)
+        rk_host_work_start(host, work, RK_WORK_ABORT);
+    else
+        taking->state = RK_TAKING_NONE;
+}
+
+void rk_host_taken(struct rk_host *host, enum rk_work_kind kind)
+{
+    struct rk_snapshot_taking *taking = &host->taking;
+    struct rk_host_work *work = &host->works[RK_LANE_TAKING];
+    if (taking->state != RK_TAKING_RECORDS) return;
+    if (work->status != RK_OK) {
         failed(host, work->status, work->error.message);
-    else if (kind == RK_WORK_FINISH) {
+    } else if (kind == RK_WORK_FINISH) {
         rk_machine_snapshot_end(taking->group->machine);
         rk_snapshot_encoder_fini(&taking->encoder);
         mark(host);
     }
 }
 
-/* Its machine is about to be replaced: what was taken so far is void. */
+/* Its machine is about to go, with all that it kept for it: what was taken is void. */
 void rk_host_snapshot_void(struct rk_host *host, const struct rk_group *group)
 {
     struct rk_snapshot_taking *taking = &host->taking;
     if (taking->state == RK_TAKING_NONE || taking->group != group) return;
-    rk_machine_snapshot_end(group->machine);
-    taking->is_void = true;
-    if (!host->is_working) give_up(host);
+    taking->has_machine = false;
+    if (taking->state == RK_TAKING_RECORDS) give_up(host);
 }
 
 void rk_host_snapshot_wish(struct rk_host *host, struct rk_group *group, uint64_t index)
@@ -306,38 +262,49 @@ static struct rk_group *due(struct rk_host *host)
     return NULL;
 }
 
+/* Old files of a group go while none of its new ones is made: that would go with them. */
+static bool may_clean(const struct rk_host *host, const struct rk_group *group)
+{
+    return group->must_clean &&
+           (host->taking.state == RK_TAKING_NONE || host->taking.group != group);
+}
+
+static bool is_cleaning(const struct rk_host *host, const struct rk_group *group)
+{
+    const struct rk_host_work *work = &host->works[RK_LANE_LONG];
+    return work->is_busy && work->kind == RK_WORK_CLEAN && work->id.group == group->id;
+}
+
 /* What takes long and has time: removing large files, freeing a state that was replaced. */
 static bool tidy_begin(struct rk_host *host)
 {
+    struct rk_host_work *work = rk_host_work_idle(host, RK_LANE_LONG);
+    if (work == NULL) return true;
     for (uint32_t id = 0; id <= host->group_count; id++) {
         struct rk_group *group = host->groups[id];
-        if (group->must_clean) {
+        if (may_clean(host, group)) {
             group->must_clean = false;
-            host->work.id =
-                (struct rk_snapshot_id){id, group->mark_index, group->mark_term};
-            rk_host_work_start(host, RK_WORK_CLEAN);
+            work->id = (struct rk_snapshot_id){id, group->mark_index, group->mark_term};
+            rk_host_work_start(host, work, RK_WORK_CLEAN);
             return true;
         }
         if (group->dying != NULL) {
-            host->work.machine = group->dying;
+            work->machine = group->dying;
             group->dying = NULL;
-            rk_host_work_start(host, RK_WORK_FREE);
+            rk_host_work_start(host, work, RK_WORK_FREE);
             return true;
         }
     }
-    return false;
+    if (!host->restore.must_forget) return false;
+    host->restore.must_forget = false;
+    work->restore = &host->restore;
+    rk_host_work_start(host, work, RK_WORK_FORGET);
+    return true;
 }
 
-void rk_host_snapshots_run(struct rk_host *host)
+/* What the log wishes comes before what is due by size. */
+static void begin_next(struct rk_host *host)
 {
-    struct rk_snapshot_taking *taking = &host->taking;
-    if (host->is_working || tidy_begin(host)) return;
-    if (taking->state == RK_TAKING_RECORDS) {
-        take_on(host);
-        return;
-    }
-    if (rk_host_verify_begin(host)) return;
-    if (rk_host_now(host) < taking->retry_ms) return;
     struct rk_group *group = host->wish;
     uint64_t index = group == NULL ? 0 : host->wish_index;
     host->wish = NULL;
@@ -350,13 +317,30 @@ void rk_host_snapshots_run(struct rk_host *host)
         return;
     }
     if (group == NULL) group = due(host);
-    if (group != NULL && group->clean_batch == NULL && !group->must_clean)
+    if (group != NULL && group->clean_batch == NULL && !group->must_clean &&
+        !is_cleaning(host, group))
         begin(host, group, index);
+}
+
+void rk_host_snapshots_run(struct rk_host *host)
+{
+    struct rk_snapshot_taking *taking = &host->taking;
+    bool has_begun = tidy_begin(host);
+    switch (taking->state) {
+    case RK_TAKING_RECORDS: take_on(host); break;
+    case RK_TAKING_ENDING: end_on(host); break;
+    case RK_TAKING_NONE:
+        if (!has_begun) (void)rk_host_verify_begin(host);
+        if (rk_host_now(host) >= taking->retry_ms) begin_next(host);
+        break;
+    }
 }
 
 bool rk_host_snapshots_have_more(const struct rk_host *host)
 {
-    return !host->is_working && host->taking.state == RK_TAKING_RECORDS;
+    const struct rk_snapshot_taking *taking = &host->taking;
+    return has_room(taking) ||
+           (taking->state != RK_TAKING_NONE && !host->works[RK_LANE_TAKING].is_busy);
 }
 
 /* A batch with marks or installations is durable: older files may go. */
@@ -372,12 +356,9 @@ void rk_host_snapshot_written(struct rk_host *host, const struct rk_wal_batch *b
 
 void rk_host_snapshots_close(struct rk_host *host)
 {
-    host->is_working = false;
-    if (host->work.kind == RK_WORK_WRITE) rk_buf_fini(&host->work.block.bytes);
-    if (host->work.kind == RK_WORK_RECEIVED) rk_snapshot_sink_free(host->work.sink);
-    rk_machine_free(host->work.machine);
-    host->work.machine = NULL;
-    if (host->taking.state != RK_TAKING_NONE) give_up(host);
+    struct rk_snapshot_taking *taking = &host->taking;
+    if (taking->state == RK_TAKING_RECORDS) rk_snapshot_encoder_fini(&taking->encoder);
+    rk_buf_fini(&taking->ready);
 }
 
 /* --- restoring ----------------------------------------------------------------------- */

@@ -3,28 +3,40 @@
 #include <inttypes.h>
 
 /* A follower that needs entries which are gone gets the newest snapshot's file in chunks,
- * over a link of its own; what it has received survives a broken link. */
+ * over a link of its own; what it has received survives a broken link. The files are read
+ * and written by the transfer lane, a chunk or what has come at a time, so that a disk that
+ * is slow or hangs holds up nothing but the transfer itself. */
 
-enum { GIVE_UP_MS = 20000, AGAIN_MS = 1000 };
+enum { GIVE_UP_MS = 20000, AGAIN_MS = 1000, TRANSFERS = RK_HOST_PEERS_MAX + 1 };
+
+enum { WINDOW_SIZE = RK_HOST_CHUNK_WINDOW * RK_HOST_CHUNK_SIZE };
 
 enum ack { ACK_GOING = 0, ACK_DONE = 1, ACK_FAILED = 2 };
 
 /* --- sending ------------------------------------------------------------------------- */
 
-static void send_end(struct rk_group *group, struct rk_member *to, bool is_done)
+/* Leaves what the transfer lane has to close. */
+static void send_clear(struct rk_snapshot_send *send)
 {
-    struct rk_snapshot_send *send = &group->sends[to->at];
-    if (send->source == NULL) return;
-    rk_snapshot_source_free(send->source);
+    rk_host_file_end(&send->file);
+    struct rk_host_file file = send->file;
     rk_buf_fini(&send->message);
     memset(send, 0, sizeof(*send));
+    send->file = file;
+}
+
+static void send_end(struct rk_group *group, struct rk_snapshot_send *send, bool is_done)
+{
+    struct rk_member *to = send->to;
+    if (to == NULL) return;
+    send_clear(send);
     if (is_done) group->host->metrics.snapshots_sent++;
     rk_raft_report_snapshot(group->raft, to->number, is_done);
 }
 
 void rk_group_send_close(struct rk_group *group, struct rk_member *to)
 {
-    send_end(group, to, false);
+    send_end(group, &group->sends[to->at], false);
     group->holds[to->at] = 0;
 }
 
@@ -50,7 +62,7 @@ uint64_t rk_group_held_index(struct rk_group *group, uint64_t index, uint64_t si
         uint64_t *hold = &group->holds[to->at];
         if (*hold == 0) continue;
         const struct rk_raft_progress *progress = progress_of(&status, to);
-        bool is_sending = group->sends[to->at].source != NULL;
+        bool is_sending = group->sends[to->at].to != NULL;
         if (progress == NULL || is_too_much ||
             (!is_sending && (progress->match >= wanted || !rk_member_is_up(host, to)))) {
             *hold = 0;
@@ -67,85 +79,122 @@ void rk_group_snapshot_send(struct rk_group *group, const struct rk_raft_message
     struct rk_host *host = group->host;
     struct rk_member *to = rk_host_member_by_number(host, message->to);
     struct rk_snapshot_send *send = &group->sends[to->at];
-    struct rk_storage_error why = {""};
-    struct rk_snapshot_id id = {group->id, message->snapshot->index,
-                                message->snapshot->term};
-    send_end(group, to, false);
+    send_end(group, send, false);
     rk_buf_init(&send->message);
     rk_raft_message_encode(&send->message, message);
-    enum rk_status status = rk_buf_check(&send->message);
-    if (status == RK_OK)
-        status = rk_snapshot_source_open(&send->source, &send->size, host->fs,
-                                         host->snapshot_dir, id, &why);
-    if (status != RK_OK) {
+    if (rk_buf_check(&send->message) != RK_OK) {
         rk_buf_fini(&send->message);
-        memset(send, 0, sizeof(*send));
-        rk_host_log(host, RK_LOG_WARN, "group %u: no snapshot for %s: %s", group->id,
-                    to->name, why.message);
         rk_raft_report_snapshot(group->raft, to->number, false);
-        rk_group_suspect(group);
         return;
     }
-    send->id = id;
+    send->to = to;
+    send->id = (struct rk_snapshot_id){group->id, message->snapshot->index,
+                                       message->snapshot->term};
     send->moved_ms = rk_host_now(host);
-    group->holds[to->at] = id.index;
+    group->holds[to->at] = send->id.index;
     rk_host_log(host, RK_LOG_INFO, "group %u: sends snapshot %" PRIu64 " to %s", group->id,
-                id.index, to->name);
+                send->id.index, to->name);
 }
 
 /* SNAP_CHUNK: varint group, u64 index, term, offset, size of the file, blob raft message,
  * then the bytes. */
-static bool chunk_send(struct rk_group *group, struct rk_member *to)
+static void chunk_put(struct rk_group *group, struct rk_snapshot_send *send,
+                      struct rk_slice bytes)
 {
     struct rk_host *host = group->host;
-    struct rk_snapshot_send *send = &group->sends[to->at];
-    uint64_t left = send->size - send->sent;
-    size_t size = left < RK_HOST_CHUNK_SIZE ? (size_t)left : RK_HOST_CHUNK_SIZE;
-    size_t got = 0;
-    struct rk_buf *out = rk_host_section(host, to, RK_LINK_SNAPSHOT, RK_SECTION_SNAP_CHUNK);
+    struct rk_buf *out =
+        rk_host_section(host, send->to, RK_LINK_SNAPSHOT, RK_SECTION_SNAP_CHUNK);
     rk_buf_varint(out, group->id);
     rk_buf_u64(out, send->id.index);
     rk_buf_u64(out, send->id.term);
     rk_buf_u64(out, send->sent);
     rk_buf_u64(out, send->size);
     rk_buf_blob(out, rk_buf_slice(&send->message));
-    uint8_t *data = size == 0 ? NULL : rk_buf_extend(out, size);
-    enum rk_status status = RK_OK;
-    if (size > 0)
-        status = data == NULL
-                     ? RK_ENOMEM
-                     : rk_snapshot_source_read(send->source, &got, send->sent, data, size);
-    if (status == RK_OK && got == size)
-        send->sent += size;
-    else
-        out->is_failed = true;
-    rk_host_section_end(host, to, RK_LINK_SNAPSHOT);
-    if (status != RK_OK || got != size) rk_group_suspect(group);
-    return status == RK_OK && got == size;
+    rk_buf_append_slice(out, bytes);
+    rk_host_section_end(host, send->to, RK_LINK_SNAPSHOT);
+    send->sent += bytes.size;
+    host->metrics.snapshot_bytes_sent += bytes.size;
+}
+
+static bool is_connected(const struct rk_snapshot_send *send)
+{
+    return send->to->links[RK_LINK_SNAPSHOT].is_up;
+}
+
+/* The file can not be opened, or is not what it was when it was opened. */
+static void read_fail(struct rk_group *group, struct rk_snapshot_send *send,
+                      const struct rk_host_work *work)
+{
+    struct rk_host *host = group->host;
+    send->read_ms = rk_host_now(host) + AGAIN_MS;
+    if (work->status != RK_ENOMEM && send->id.index == group->mark_index)
+        rk_group_suspect(group);
+    if (send->size != 0) return; /* perhaps it can be read later */
+    /* A newer one may have taken its place meanwhile. */
+    if (send->id.index == group->mark_index)
+        rk_host_log(host, RK_LOG_WARN, "group %u: no snapshot for %s: %s", group->id,
+                    send->to->name, work->error.message);
+    send_end(group, send, false);
+}
+
+void rk_group_chunk_read(struct rk_group *group, struct rk_host_work *work)
+{
+    struct rk_snapshot_send *send = &group->sends[work->at];
+    if (work->status != RK_OK) {
+        read_fail(group, send, work);
+        return;
+    }
+    send->size = work->file_size;
+    /* Something else may be wanted by now: it goes on where the receiver is. */
+    if (work->offset == send->sent && is_connected(send) && work->size > 0)
+        chunk_put(group, send, rk_buf_slice(&work->block.bytes));
+}
+
+static bool send_start(struct rk_group *group, uint32_t at)
+{
+    struct rk_host *host = group->host;
+    struct rk_host_work *work = &host->works[RK_LANE_TRANSFER];
+    struct rk_snapshot_send *send = &group->sends[at];
+    if (send->file.is_busy) return false;
+    if (send->file.is_stale) {
+        rk_host_file_start(host, &send->file, RK_WORK_CLOSE);
+        return true;
+    }
+    if (send->to == NULL || !is_connected(send) || rk_host_now(host) < send->read_ms)
+        return false;
+    bool is_all_sent = send->size != 0 && send->sent == send->size;
+    if (is_all_sent || send->sent - send->acked >= WINDOW_SIZE) return false;
+    work->transfer = RK_TRANSFER_SEND;
+    work->id = send->id;
+    work->at = at;
+    work->offset = send->sent;
+    work->size = RK_HOST_CHUNK_SIZE;
+    work->file_size = send->size;
+    rk_host_file_start(host, &send->file, RK_WORK_READ);
+    return true;
 }
 
 void rk_group_sends_run(struct rk_group *group)
 {
     struct rk_host *host = group->host;
-    for (uint32_t i = 0; i < host->member_count; i++) {
-        struct rk_member *to = host->members[i];
-        struct rk_snapshot_send *send = &group->sends[to->at];
-        if (send->source == NULL) continue;
-        uint64_t idle = rk_host_now(host) - send->moved_ms;
+    uint64_t now = rk_host_now(host);
+    for (uint32_t at = 0; at < RK_HOST_PEERS_MAX; at++) {
+        struct rk_snapshot_send *send = &group->sends[at];
+        if (send->to == NULL) continue;
+        uint64_t idle = now - send->moved_ms;
         if (idle > GIVE_UP_MS || !rk_group_is_leader(group)) {
-            send_end(group, to, false);
+            send_end(group, send, false);
             continue;
         }
-        if (idle > AGAIN_MS && rk_host_now(host) > send->again_ms) {
-            send->again_ms = rk_host_now(host) + AGAIN_MS;
-            /* Probably lost with a link; where all arrived, the verdict was: an empty chunk
-             * asks for it. */
-            send->sent = send->acked;
-            if (send->sent == send->size) (void)chunk_send(group, to);
-        }
-        while (send->sent < send->size &&
-               send->sent - send->acked < RK_HOST_CHUNK_WINDOW * RK_HOST_CHUNK_SIZE)
-            if (!chunk_send(group, to)) break;
+        /* What was under way is lost with the link. */
+        if (!is_connected(send)) send->sent = send->acked;
+        if (idle <= AGAIN_MS || now <= send->again_ms || !is_connected(send)) continue;
+        send->again_ms = now + AGAIN_MS;
+        /* Probably lost with a link; where all arrived, the verdict was: an empty chunk
+         * asks for it. */
+        send->sent = send->acked;
+        if (send->size != 0 && send->sent == send->size)
+            chunk_put(group, send, RK_SLICE_EMPTY);
     }
 }
 
@@ -166,17 +215,18 @@ void rk_snapshot_ack_receive(struct rk_host *host, struct rk_member *from,
     }
     struct rk_group *group = host->groups[id];
     struct rk_snapshot_send *send = &group->sends[from->at];
-    if (send->source == NULL || send->id.index != index || send->id.term != term ||
+    if (send->to == NULL || send->id.index != index || send->id.term != term ||
         offset > send->size)
         return;
     send->moved_ms = rk_host_now(host);
     if (how != ACK_GOING) {
         if (how == ACK_FAILED) rk_group_suspect(group);
-        send_end(group, from, how == ACK_DONE);
+        send_end(group, send, how == ACK_DONE);
         return;
     }
+    /* Before: it lost what it had, as after a power cut. Beyond: it has some of before. */
+    if (offset < send->acked || offset > send->sent) send->sent = offset;
     send->acked = offset;
-    if (send->sent < offset) send->sent = offset;
 }
 
 /* --- receiving ----------------------------------------------------------------------- */
@@ -194,23 +244,24 @@ static void ack(struct rk_group *group, struct rk_member *to, struct rk_snapshot
     rk_host_section_end(group->host, to, RK_LINK_SNAPSHOT);
 }
 
-/* Freeing a large state takes long: it is done elsewhere, but for a second one that comes
- * before the first is gone. */
+/* Freeing a large state takes long: it is done elsewhere. */
 static void machine_drop(struct rk_group *group, struct rk_machine *machine)
 {
-    if (group->dying == NULL)
-        group->dying = machine;
-    else
-        rk_machine_free(machine);
+    if (machine == NULL) return;
+    RK_ASSERT(group->dying == NULL); /* finish_start waits for it */
+    group->dying = machine;
 }
 
 static void receive_end(struct rk_group *group)
 {
     struct rk_snapshot_receive *receive = &group->receive;
-    rk_snapshot_sink_free(receive->sink);
+    rk_host_file_end(&receive->file);
+    struct rk_host_file file = receive->file;
     machine_drop(group, receive->machine);
     rk_buf_fini(&receive->message);
+    rk_buf_fini(&receive->waiting);
     memset(receive, 0, sizeof(*receive));
+    receive->file = file;
 }
 
 static void receive_fail(struct rk_group *group, enum rk_status status, const char *why)
@@ -225,28 +276,6 @@ static void receive_fail(struct rk_group *group, enum rk_status status, const ch
                 group->id, rk_status_text(status), why);
     ack(group, group->receive.from, group->receive.id, 0, ACK_FAILED);
     receive_end(group);
-}
-
-static bool receive_begin(struct rk_group *group, struct rk_member *from,
-                          struct rk_snapshot_id id)
-{
-    struct rk_host *host = group->host;
-    struct rk_snapshot_receive *receive = &group->receive;
-    struct rk_storage_error why = {""};
-    receive_end(group);
-    enum rk_status status =
-        rk_snapshot_sink_open(&receive->sink, host->fs, host->snapshot_dir, id, &why);
-    if (status != RK_OK) {
-        rk_host_log(host, RK_LOG_WARN, "group %u: no file for a snapshot: %s", group->id,
-                    why.message);
-        ack(group, from, id, 0, ACK_FAILED);
-        return false;
-    }
-    rk_buf_init(&receive->message);
-    receive->id = id;
-    receive->from = from;
-    receive->state = RK_RECEIVING;
-    return true;
 }
 
 struct chunk {
@@ -271,11 +300,53 @@ static bool chunk_decode(struct chunk *out, struct rk_slice body)
            out->bytes.size <= out->size - out->offset;
 }
 
+static void receive_begin(struct rk_group *group, struct rk_member *from,
+                          const struct chunk *chunk)
+{
+    struct rk_snapshot_receive *receive = &group->receive;
+    receive_end(group);
+    rk_buf_init(&receive->message);
+    rk_buf_init(&receive->waiting);
+    receive->id = chunk->id;
+    receive->from = from;
+    receive->size = chunk->size;
+    receive->state = RK_RECEIVING;
+}
+
+static void received_ack(struct rk_group *group)
+{
+    const struct rk_snapshot_receive *receive = &group->receive;
+    uint64_t offset = receive->stored < receive->size ? receive->stored : receive->size;
+    ack(group, receive->from, receive->id, offset, ACK_GOING);
+}
+
+/* What comes next in the file waits for the transfer lane: at most as much as a sender has
+ * under way without an acknowledgement. */
+static void chunk_take(struct rk_group *group, const struct chunk *chunk)
+{
+    struct rk_snapshot_receive *receive = &group->receive;
+    /* Where the file ends is not known yet: it is likely that the sender goes on there. */
+    if (!receive->is_open && receive->waiting.size == 0) receive->stored = chunk->offset;
+    uint64_t held = receive->storing + receive->waiting.size;
+    uint64_t next = receive->stored + held;
+    if (chunk->offset > next || chunk->offset + chunk->bytes.size <= next) {
+        if (receive->is_open) received_ack(group);
+        return;
+    }
+    size_t skip = (size_t)(next - chunk->offset);
+    struct rk_slice bytes = rk_slice_of(chunk->bytes.data + skip, chunk->bytes.size - skip);
+    if (held + bytes.size > WINDOW_SIZE) return;
+    rk_buf_reset(&receive->message);
+    rk_buf_append_slice(&receive->message, chunk->message);
+    rk_buf_append_slice(&receive->waiting, bytes);
+    if (rk_buf_check(&receive->message) == RK_OK && !receive->waiting.is_failed) return;
+    receive_fail(group, RK_ENOMEM, "no memory for what comes");
+}
+
 void rk_snapshot_chunk_receive(struct rk_host *host, struct rk_member *from,
                                struct rk_slice body)
 {
     struct chunk chunk;
-    struct rk_storage_error why = {""};
     if (!chunk_decode(&chunk, body) || chunk.group > host->group_count) {
         host->metrics.frames_dropped++;
         return;
@@ -293,26 +364,90 @@ void rk_snapshot_chunk_receive(struct rk_host *host, struct rk_member *from,
          * whether it installs one that it was given. */
         if (receive->state == RK_RECEIVE_FINISHING || receive->state == RK_RECEIVE_STEPPED)
             return;
-        if (!receive_begin(group, from, chunk.id)) return;
+        receive_begin(group, from, &chunk);
     }
     receive->moved_ms = rk_host_now(host);
-    if (receive->state != RK_RECEIVING) {
+    if (receive->state != RK_RECEIVING)
         ack(group, from, chunk.id, chunk.size, ACK_GOING);
-        return;
-    }
-    enum rk_status status =
-        rk_snapshot_sink_write(receive->sink, chunk.offset, chunk.bytes, &why);
-    if (status != RK_OK && status != RK_ERANGE) {
-        receive_fail(group, status, why.message);
-        return;
-    }
-    uint64_t offset = rk_snapshot_sink_offset(receive->sink);
-    ack(group, from, chunk.id, offset > chunk.size ? chunk.size : offset, ACK_GOING);
-    if (offset < chunk.size) return;
-    rk_buf_reset(&receive->message);
-    rk_buf_append_slice(&receive->message, chunk.message);
-    receive->state = RK_RECEIVE_COMPLETE;
+    else
+        chunk_take(group, &chunk);
 }
+
+/* The file ends here: what a former attempt has left need not be stored again, and what
+ * does not follow it is of no use. */
+static void waiting_fit(struct rk_snapshot_receive *receive, uint64_t end)
+{
+    struct rk_buf *waiting = &receive->waiting;
+    uint64_t from = receive->stored;
+    bool fits = end >= from && end - from < waiting->size;
+    size_t skip = fits ? (size_t)(end - from) : waiting->size;
+    if (skip == 0) return;
+    memmove(waiting->data, waiting->data + skip, waiting->size - skip);
+    waiting->size -= skip;
+}
+
+void rk_group_chunk_stored(struct rk_group *group, struct rk_host_work *work)
+{
+    struct rk_snapshot_receive *receive = &group->receive;
+    RK_ASSERT(receive->state == RK_RECEIVING);
+    receive->storing = 0;
+    if (work->status != RK_OK) {
+        receive_fail(group, work->status, work->error.message);
+        return;
+    }
+    if (!receive->is_open) waiting_fit(receive, work->file_size);
+    receive->stored = work->file_size;
+    receive->is_open = true;
+    received_ack(group);
+    if (receive->stored >= receive->size) receive->state = RK_RECEIVE_COMPLETE;
+}
+
+static bool receive_start(struct rk_group *group)
+{
+    struct rk_host *host = group->host;
+    struct rk_host_work *work = &host->works[RK_LANE_TRANSFER];
+    struct rk_snapshot_receive *receive = &group->receive;
+    if (receive->file.is_busy) return false;
+    if (receive->file.is_stale) {
+        rk_host_file_start(host, &receive->file, RK_WORK_CLOSE);
+        return true;
+    }
+    bool has_job =
+        receive->state == RK_RECEIVING && (!receive->is_open || receive->waiting.size > 0);
+    if (!has_job) return false;
+    work->transfer = RK_TRANSFER_RECEIVE;
+    work->id = receive->id;
+    work->offset = receive->stored;
+    if (receive->is_open) {
+        work->block.bytes = receive->waiting;
+        rk_buf_init(&receive->waiting);
+        receive->storing = work->block.bytes.size;
+    }
+    rk_host_file_start(host, &receive->file, RK_WORK_STORE);
+    return true;
+}
+
+/* --- whose turn it is ---------------------------------------------------------------- */
+
+static bool transfer_start(struct rk_host *host, uint32_t at)
+{
+    uint32_t id = at / TRANSFERS, send = at % TRANSFERS;
+    if (id > host->group_count) return rk_host_backup_start(host);
+    if (send == RK_HOST_PEERS_MAX) return receive_start(host->groups[id]);
+    return send_start(host->groups[id], send);
+}
+
+void rk_host_transfers_run(struct rk_host *host)
+{
+    uint32_t count = (host->group_count + 1) * TRANSFERS + 1;
+    for (uint32_t idle = 0; idle < count && !host->works[RK_LANE_TRANSFER].is_busy;) {
+        host->transfer_at = (host->transfer_at + 1) % count;
+        idle = transfer_start(host, host->transfer_at) ? 0 : idle + 1;
+        if (host->is_dead) return;
+    }
+}
+
+/* --- what was received --------------------------------------------------------------- */
 
 /* Raft is told, now that the whole state is there. */
 static void step(struct rk_group *group)
@@ -337,17 +472,31 @@ static void step(struct rk_group *group)
 }
 
 /* The file is verified, durable and loaded, or not. */
-void rk_group_received(struct rk_group *group, enum rk_status status)
+void rk_group_received(struct rk_group *group, struct rk_host_work *work)
 {
-    struct rk_host *host = group->host;
-    struct rk_snapshot_receive *receive = &group->receive;
-    receive->machine = host->work.machine;
-    host->work.machine = NULL;
+    enum rk_status status = work->status;
+    group->receive.machine = work->machine;
+    work->machine = NULL;
     if (status == RK_EPROTO) status = RK_EUNSUPPORTED; /* another format of the file */
     if (status != RK_OK)
-        receive_fail(group, status, host->work.error.message);
+        receive_fail(group, status, work->error.message);
     else
         step(group);
+}
+
+/* A state that was replaced goes first, so that there is never a second one. */
+static bool finish_start(struct rk_group *group)
+{
+    struct rk_snapshot_receive *receive = &group->receive;
+    struct rk_host_work *work = rk_host_work_idle(group->host, RK_LANE_LONG);
+    if (work == NULL || group->dying != NULL) return false;
+    receive->state = RK_RECEIVE_FINISHING;
+    work->id = receive->id;
+    work->group = group;
+    work->sink = receive->file.sink;
+    receive->file.sink = NULL;
+    rk_host_work_start(group->host, work, RK_WORK_RECEIVED);
+    return true;
 }
 
 bool rk_group_receive_run(struct rk_group *group)
@@ -355,15 +504,7 @@ bool rk_group_receive_run(struct rk_group *group)
     struct rk_host *host = group->host;
     struct rk_snapshot_receive *receive = &group->receive;
     switch (receive->state) {
-    case RK_RECEIVE_COMPLETE:
-        if (host->is_working) return false;
-        receive->state = RK_RECEIVE_FINISHING;
-        host->work.id = receive->id;
-        host->work.group = group;
-        host->work.sink = receive->sink;
-        receive->sink = NULL;
-        rk_host_work_start(host, RK_WORK_RECEIVED);
-        return true;
+    case RK_RECEIVE_COMPLETE: return finish_start(group);
     case RK_RECEIVE_STEPPED:
         if (rk_raft_taken_snapshot(group->raft) == receive->id.index) return false;
         /* Raft had its say in the ready before: it did not want it. */
@@ -415,9 +556,9 @@ enum rk_status rk_group_install(struct rk_group *group,
 void rk_group_transfers_close(struct rk_group *group)
 {
     for (uint32_t i = 0; i < RK_HOST_PEERS_MAX; i++) {
-        if (group->sends[i].source == NULL) continue;
-        rk_snapshot_source_free(group->sends[i].source);
-        rk_buf_fini(&group->sends[i].message);
+        send_clear(&group->sends[i]);
+        rk_host_file_close(&group->sends[i].file);
     }
     receive_end(group);
+    rk_host_file_close(&group->receive.file);
 }

@@ -11,10 +11,9 @@
 #include <unistd.h>
 
 struct rk_background {
+    struct rk_background_options options;
     struct event *event;
     int wake;
-    void (*done)(void *context);
-    void *context;
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t signal;
@@ -58,20 +57,19 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
     (void)pthread_mutex_lock(&background->mutex);
     (void)pthread_mutex_unlock(&background->mutex);
     background->is_under_way = false;
-    background->done(background->context);
+    background->options.done(background->options.context, background->work);
 }
 
-enum rk_status rk_background_new(struct rk_background **out, struct event_base *base,
-                                 void (*done)(void *context), void *context)
+enum rk_status rk_background_new(struct rk_background **out,
+                                 const struct rk_background_options *options)
 {
     struct rk_background *background = rk_calloc(1, sizeof(*background));
     if (background == NULL) return RK_ENOMEM;
-    background->done = done;
-    background->context = context;
+    background->options = *options;
     background->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (background->wake < 0) goto fail;
-    background->event =
-        event_new(base, background->wake, EV_READ | EV_PERSIST, on_wake, background);
+    background->event = event_new(options->base, background->wake, EV_READ | EV_PERSIST,
+                                  on_wake, background);
     if (background->event == NULL || event_add(background->event, NULL) != 0) goto fail;
     (void)pthread_cond_init(&background->signal, NULL);
     (void)pthread_mutex_init(&background->mutex, NULL);
@@ -82,7 +80,7 @@ enum rk_status rk_background_new(struct rk_background **out, struct event_base *
     int error = pthread_create(&background->thread, NULL, run_thread, background);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0) goto fail;
-    (void)pthread_setname_np(background->thread, "background");
+    (void)pthread_setname_np(background->thread, options->name);
     *out = background;
     return RK_OK;
 

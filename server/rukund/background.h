@@ -8,10 +8,17 @@
 struct event_base;
 struct rk_background;
 
-/* Starts the thread. done is called on the loop after each piece. RK_ENOMEM, RK_EIO. */
+struct rk_background_options {
+    struct event_base *base;
+    const char *name; /* of the thread; below 16 bytes */
+    void *context;
+    /* Called on the loop after each piece. */
+    void (*done)(void *context, void *work);
+};
+
+/* Starts the thread. RK_ENOMEM, RK_EIO. */
 RK_MUST_CHECK enum rk_status rk_background_new(struct rk_background **out,
-                                               struct event_base *base,
-                                               void (*done)(void *context), void *context);
+                                               const struct rk_background_options *options);
 /* Waits for the piece under way, without telling of it, and ends the thread. NULL is fine.
  */
 void rk_background_free(struct rk_background *background);

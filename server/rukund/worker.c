@@ -77,14 +77,14 @@ static void run_work(void *work)
 static void io_work(void *context, struct rk_host_work *work)
 {
     struct rk_worker *worker = context;
-    rk_background_run(worker->background, run_work, work);
+    rk_background_run(worker->lanes[rk_host_work_lane(work)], run_work, work);
 }
 
-static void on_work_done(void *context)
+static void on_work_done(void *context, void *work)
 {
     struct rk_worker *worker = context;
     rk_worker_touch(worker);
-    rk_host_work_done(worker->host);
+    rk_host_work_done(worker->host, work);
 }
 
 static void io_reply(void *context, uint64_t call, const struct rk_reply *reply)
@@ -354,6 +354,7 @@ static enum rk_status open_host(struct rk_worker *worker)
 static enum rk_status open_loop(struct rk_worker *worker)
 {
     static const int signals[2] = {SIGTERM, SIGINT};
+    static const char *const names[RK_HOST_LANES] = {"snapshot", "transfer", "background"};
     worker->base = event_base_new();
     if (worker->base == NULL) return RK_ENOMEM;
     rk_streams_init(&worker->streams, worker->base);
@@ -373,8 +374,10 @@ static enum rk_status open_loop(struct rk_worker *worker)
                                    .reserve = on_reserve,
                                    .failed = on_disk_failed};
     enum rk_status status = rk_disk_new(&worker->disk, &disk);
-    if (status == RK_OK)
-        status = rk_background_new(&worker->background, worker->base, on_work_done, worker);
+    for (int i = 0; status == RK_OK && i < RK_HOST_LANES; i++)
+        status = rk_background_new(
+            &worker->lanes[i],
+            &(struct rk_background_options){worker->base, names[i], worker, on_work_done});
     for (int i = 0; status == RK_OK && i < 2; i++) {
         worker->signals[i] = evsignal_new(worker->base, signals[i], on_signal, worker);
         if (worker->signals[i] == NULL || evsignal_add(worker->signals[i], NULL) != 0)
@@ -422,7 +425,8 @@ static void close_all(struct rk_worker *worker)
     if (worker->base != NULL) (void)event_base_loop(worker->base, EVLOOP_NONBLOCK);
     if (worker->engine->close != NULL) worker->engine->close(worker);
     rk_disk_free(worker->disk);
-    rk_background_free(worker->background);
+    for (int i = 0; i < RK_HOST_LANES; i++)
+        rk_background_free(worker->lanes[i]);
     rk_http_free(worker->http);
     rk_rpc_free(worker->rpc);
     rk_peers_free(worker->peers);

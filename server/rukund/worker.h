@@ -38,7 +38,7 @@ struct rk_worker {
     const struct rk_engine *engine;
     struct rk_redis_engine *redis; /* the redis engine's own; NULL with the embedded one */
     struct rk_disk *disk;
-    struct rk_background *background;
+    struct rk_background *lanes[RK_HOST_LANES]; /* a thread each for work of the host */
     struct rk_peers *peers;
     struct rk_http *http;
     struct rk_rpc *rpc;

@@ -92,22 +92,33 @@ static void work_done(struct sim *sim, struct sim_node *node, void *context,
                       uint64_t number)
 {
     struct rk_host_work *work = context;
-    (void)sim;
     (void)number;
+    if (sim->now_us < node->disk_stuck_until_us) {
+        sim_after(sim, node->disk_stuck_until_us - sim->now_us, node, work_done, work, 0);
+        return;
+    }
     sim_node_touch(node);
-    node->work = NULL;
+    node->work[rk_host_work_lane(work)] = NULL;
     rk_host_work_run(work);
-    rk_host_work_done(node->host);
+    rk_host_work_done(node->host, work);
     sim_armed_check(node, ARMED_WORK, 3000);
 }
 
 void sim_disk_work(struct sim_node *node, struct rk_host_work *work)
 {
     struct sim *sim = node->sim;
-    RK_ASSERT(node->work == NULL);
-    node->work = work;
+    uint32_t lane = rk_host_work_lane(work);
+    RK_ASSERT(lane < RK_HOST_LANES && node->work[lane] == NULL);
+    node->work[lane] = work;
     sim_after(sim, sim_between(sim, node->disk_min_us, 2 * node->disk_max_us), node,
               work_done, work, 0);
+}
+
+bool sim_disk_has_work(const struct sim_node *node)
+{
+    for (int lane = 0; lane < RK_HOST_LANES; lane++)
+        if (node->work[lane] != NULL) return true;
+    return false;
 }
 
 void sim_disk_crash(struct sim_node *node, enum rk_memfs_crash_mode mode)
@@ -117,11 +128,12 @@ void sim_disk_crash(struct sim_node *node, enum rk_memfs_crash_mode mode)
     struct rk_storage_error error = {""};
     rk_memfs_fail_at(disk, 0, RK_OK, false);
     /* What is under way stops somewhere in its middle. */
-    bool has_work = node->work != NULL && sim_chance(sim, 50);
+    bool has_work = sim_disk_has_work(node) && sim_chance(sim, 50);
     bool has_batch = node->batch != NULL && !node->is_batch_written && sim_chance(sim, 60);
     if (has_batch || has_work)
         rk_memfs_crash_at(disk, rk_memfs_op_count(disk) + sim_between(sim, 1, 4));
-    if (has_work) rk_host_work_run(node->work);
+    for (int lane = 0; has_work && lane < RK_HOST_LANES; lane++)
+        if (node->work[lane] != NULL) rk_host_work_run(node->work[lane]);
     if (has_batch) (void)!rk_wal_write(node->wal, node->batch, &error);
     rk_memfs_crash_at(disk, 0);
     if (rk_memfs_is_down(disk)) sim->counts.torn++;
@@ -130,6 +142,6 @@ void sim_disk_crash(struct sim_node *node, enum rk_memfs_crash_mode mode)
     else
         rk_memfs_crash(disk, mode);
     node->batch = NULL;
-    node->work = NULL;
+    memset(node->work, 0, sizeof(node->work));
     node->tend++;
 }

@@ -319,7 +319,8 @@ static void flip(struct sim *sim, struct sim_node *node)
     char path[RK_FS_PATH_MAX];
     struct rk_file *file;
     uint64_t size = 0;
-    if (!sim_node_may_be_lost(node) || !node->is_cleanly_idle || node->work != NULL) return;
+    if (!sim_node_may_be_lost(node) || !node->is_cleanly_idle || sim_disk_has_work(node))
+        return;
     sim_node_kill(node, RK_MEMFS_CRASH_KEEP_ALL, false);
     struct rk_fs *fs = rk_memfs_fs(node->disk);
     RK_ASSERT(fs->list(fs, folder, flip_file, &at) == RK_OK);

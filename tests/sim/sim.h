@@ -136,7 +136,7 @@ struct sim_node {
     uint64_t batch_us;          /* since when */
     bool is_batch_written;      /* and not yet reported */
     uint64_t tend;
-    struct rk_host_work *work;
+    struct rk_host_work *work[RK_HOST_LANES];
     uint64_t heard_us[SIM_NODES_MAX];
     uint64_t unpaused_us;
     enum sim_armed armed;
@@ -325,6 +325,7 @@ void sim_messages_echo(struct sim_node *node, uint64_t us);
 void sim_armed_check(struct sim_node *node, enum sim_armed armed, uint64_t most_us);
 void sim_disk_write(struct sim_node *node, struct rk_wal *wal, struct rk_wal_batch *batch);
 void sim_disk_work(struct sim_node *node, struct rk_host_work *work);
+bool sim_disk_has_work(const struct sim_node *node);
 /* Decides what the batch and the work under way leave behind; before the host is closed. */
 void sim_disk_crash(struct sim_node *node, enum rk_memfs_crash_mode mode);
 

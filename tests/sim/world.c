@@ -336,7 +336,7 @@ void sim_node_start(struct sim_node *node)
     node->table_version = node->members_seen = 0;
     node->armed = ARMED_NONE;
     node->batch = NULL;
-    node->work = NULL;
+    memset(node->work, 0, sizeof(node->work));
     memset(node->heard_us, 0, sizeof(node->heard_us));
     node->unpaused_us = sim->now_us;
     clock_begin(node, node->is_silent);

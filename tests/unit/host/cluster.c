@@ -42,6 +42,22 @@ static bool leave(struct node *node)
     return true;
 }
 
+/* Around each call into a host that takes part in a cluster: a disk that hangs must not
+ * hold it up. */
+static void turn_enter(struct node *node)
+{
+    node->watch.is_forbidden = rk_host_group_of(node->host, 0) != 0;
+    enter(node);
+}
+
+static void turn_leave(struct node *node)
+{
+    (void)leave(node);
+    node->watch.is_forbidden = false;
+    if (node->watch.found[0] != '\0')
+        fail_msg("%s: the loop should not %s", node->name, node->watch.found);
+}
+
 static void send(struct node *node, const char *name, enum rk_host_link link,
                  struct rk_slice frame)
 {
@@ -83,6 +99,16 @@ static void on_write(void *context, struct rk_wal *wal, struct rk_wal_batch *bat
     node->wal = wal;
     node->batch = batch;
     node->batch_done_ms = node->cluster->now_ms + node->cluster->disk_ms;
+}
+
+static void on_work(void *context, struct rk_host_work *work)
+{
+    struct node *node = context;
+    uint32_t lane = rk_host_work_lane(work);
+    assert_true(lane < RK_HOST_LANES);
+    assert_null(node->work[lane]);
+    node->work[lane] = work;
+    node->work_done_ms[lane] = node->cluster->now_ms + node->work_ms[lane];
 }
 
 static void on_reply(void *context, uint64_t call, const struct rk_reply *reply)
@@ -215,7 +241,7 @@ static void links_set(struct cluster *cluster, uint32_t a, uint32_t b, bool is_u
 {
     struct rk_host *host = cluster->nodes[a].host;
     if (host == NULL || a == b) return;
-    enter(&cluster->nodes[a]);
+    turn_enter(&cluster->nodes[a]);
     for (int link = 0; link < RK_LINK_COUNT; link++) {
         if (is_up)
             rk_host_link_up(host, cluster->nodes[b].name, (enum rk_host_link)link);
@@ -223,7 +249,7 @@ static void links_set(struct cluster *cluster, uint32_t a, uint32_t b, bool is_u
             rk_host_link_down(host, cluster->nodes[b].name, (enum rk_host_link)link,
                               is_refused);
     }
-    (void)leave(&cluster->nodes[a]);
+    turn_leave(&cluster->nodes[a]);
 }
 
 enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *error)
@@ -232,6 +258,7 @@ enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *err
     const struct rk_host_io io = {.context = node,
                                   .send = on_send,
                                   .write = on_write,
+                                  .work = on_work,
                                   .reply = on_reply,
                                   .log = on_log,
                                   .fatal = on_fatal,
@@ -252,9 +279,11 @@ enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *err
         .machine_version = node->machine_version,
         .has_store = cluster->store != NULL,
         .store_hold_ms = cluster->hold_ms,
-        .fs = rk_memfs_fs(node->disk),
+        .fs = &node->watch.fs,
     };
     assert_null(node->host);
+    watch_fs_init(&node->watch, rk_memfs_fs(node->disk));
+    memset(node->work, 0, sizeof(node->work));
     node->members_seen = 0;
     enter(node);
     enum rk_status status = rk_host_open(&node->host, &node->options, &io, error);
@@ -263,9 +292,9 @@ enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *err
         node->host = NULL;
         return status;
     }
-    enter(node);
+    turn_enter(node);
     rk_host_tick(node->host, time_of(node));
-    (void)leave(node);
+    turn_leave(node);
     for (uint32_t i = 0; i < cluster->count; i++) {
         if (cluster->nodes[i].host == NULL || cluster->cut[at][i]) continue;
         if (!node->reaches_nobody) links_set(cluster, at, i, true, false);
@@ -289,6 +318,7 @@ void cluster_kill(struct cluster *cluster, uint32_t at, enum rk_memfs_crash_mode
     rk_host_close(node->host);
     node->host = NULL;
     node->batch = NULL;
+    memset(node->work, 0, sizeof(node->work));
     packets_drop(cluster, (int)at);
     for (uint32_t i = 0; i < cluster->count; i++)
         links_set(cluster, i, at, false, true);
@@ -322,10 +352,29 @@ static void disk_run(struct node *node)
     enum rk_status status = rk_wal_write(node->wal, batch, &why);
     if (status != RK_OK && getenv("HOST_LOG") != NULL)
         printf("%s: %s\n", node->name, why.message);
+    (void)leave(node);
+    turn_enter(node);
     rk_host_written(node->host, status);
+    turn_leave(node);
+    enter(node);
     if (status == RK_OK) status = rk_wal_tend(node->wal, false, &has_more, &why);
     (void)leave(node);
     if (status != RK_OK && node->fatal[0] == '\0') on_fatal(node, status, why.message);
+}
+
+static void work_run(struct node *node)
+{
+    for (int lane = 0; lane < RK_HOST_LANES; lane++) {
+        struct rk_host_work *work = node->work[lane];
+        if (work == NULL || node->cluster->now_ms < node->work_done_ms[lane]) continue;
+        node->work[lane] = NULL;
+        enter(node);
+        rk_host_work_run(work);
+        (void)leave(node);
+        turn_enter(node);
+        rk_host_work_done(node->host, work);
+        turn_leave(node);
+    }
 }
 
 /* A node connects with those whom it came to know. */
@@ -350,9 +399,9 @@ void cluster_step(struct cluster *cluster)
     cluster->last = &cluster->first;
     for (uint32_t i = 0; i < cluster->count; i++)
         if (cluster->nodes[i].host != NULL) {
-            enter(&cluster->nodes[i]);
+            turn_enter(&cluster->nodes[i]);
             rk_host_tick(cluster->nodes[i].host, time_of(&cluster->nodes[i]));
-            (void)leave(&cluster->nodes[i]);
+            turn_leave(&cluster->nodes[i]);
         }
     while (packets != NULL) {
         struct packet *packet = packets;
@@ -364,11 +413,12 @@ void cluster_step(struct cluster *cluster)
             continue;
         }
         struct node *to = &cluster->nodes[packet->to];
-        enter(to);
-        if (to->host != NULL && !cluster->cut[packet->from][packet->to])
+        if (to->host != NULL && !cluster->cut[packet->from][packet->to]) {
+            turn_enter(to);
             rk_host_receive(to->host, cluster->nodes[packet->from].name, packet->link,
                             rk_buf_slice(&packet->bytes));
-        (void)leave(to);
+            turn_leave(to);
+        }
         rk_buf_fini(&packet->bytes);
         free(packet);
     }
@@ -377,9 +427,10 @@ void cluster_step(struct cluster *cluster)
         struct node *node = &cluster->nodes[i];
         if (node->host == NULL) continue;
         disk_run(node);
-        enter(node);
+        work_run(node);
+        turn_enter(node);
         rk_host_flush(node->host);
-        (void)leave(node);
+        turn_leave(node);
         connect_new(cluster, i);
     }
 }
@@ -466,9 +517,9 @@ uint64_t cluster_send(struct cluster *cluster, uint32_t node,
 {
     uint64_t call = ++cluster->calls;
     assert_true(call < CLUSTER_CALLS_MAX);
-    enter(&cluster->nodes[node]);
+    turn_enter(&cluster->nodes[node]);
     rk_host_call(cluster->nodes[node].host, call, request);
-    (void)leave(&cluster->nodes[node]);
+    turn_leave(&cluster->nodes[node]);
     return call;
 }
 
@@ -480,9 +531,9 @@ uint64_t cluster_call(struct cluster *cluster, uint32_t node, enum rk_op op,
 
 void cluster_drop(struct cluster *cluster, uint32_t node, uint64_t call)
 {
-    enter(&cluster->nodes[node]);
+    turn_enter(&cluster->nodes[node]);
     rk_host_drop(cluster->nodes[node].host, call);
-    (void)leave(&cluster->nodes[node]);
+    turn_leave(&cluster->nodes[node]);
 }
 
 bool cluster_has_answer(const struct cluster *cluster, uint64_t call)

@@ -8,6 +8,7 @@
 #include "host/host.h"
 #include "state/machine.h"
 #include "storage/memfs.h"
+#include "watch_fs.h"
 
 enum { CLUSTER_NODES_MAX = 7, CLUSTER_CALLS_MAX = 200000 };
 
@@ -20,6 +21,10 @@ struct node {
     struct rk_wal *wal;
     struct rk_wal_batch *batch; /* at the disk */
     uint64_t batch_done_ms;
+    struct rk_host_work *work[RK_HOST_LANES]; /* under way */
+    uint64_t work_done_ms[RK_HOST_LANES];
+    uint64_t work_ms[RK_HOST_LANES]; /* how long work of a lane takes */
+    struct watch_fs watch;           /* what the host sees of the disk */
     char name[16];
     char fatal[256];
     char warning[256]; /* the last one logged */

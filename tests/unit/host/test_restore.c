@@ -23,13 +23,17 @@ struct saved {
 static void save(struct cluster *cluster, uint32_t node, struct rk_buf *out)
 {
     struct rk_host *host = cluster->nodes[node].host;
+    struct watch_fs *watch = &cluster->nodes[node].watch;
     char error[256] = "";
     bool is_done = false;
     assert_int_equal(rk_host_backup_begin(host, "test"), RK_OK);
     assert_int_equal(rk_host_backup_begin(host, "test"), RK_EBUSY);
     for (int turn = 0; !is_done; turn++) {
+        watch->is_forbidden = true;
         enum rk_status status =
             rk_host_backup_read(host, out, out->size + 5000, &is_done, error);
+        watch->is_forbidden = false;
+        assert_string_equal(watch->found, "");
         if (status != RK_OK) fail_msg("%s: %s", rk_status_text(status), error);
         assert_true(turn < 20000);
         cluster_step(cluster);

@@ -1,6 +1,8 @@
 /* Snapshots taken, found again at a restart, and sent to followers that lag. */
 #include "cluster.h"
 
+#include "storage/snapshot.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -180,33 +182,89 @@ static void test_slow_follower_gets_one_snapshot(void **state)
     cluster_free(cluster);
 }
 
+enum { WINDOW_SIZE = 1 << 20 }; /* of a transfer, unacknowledged */
+
+static uint64_t bytes_sent(const struct cluster *cluster)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < 2; i++)
+        sum += rk_host_metrics(cluster->nodes[i].host)->snapshot_bytes_sent;
+    return sum;
+}
+
+static enum rk_status size_add(void *context, const char *name)
+{
+    struct sized {
+        struct rk_fs *fs;
+        uint64_t size;
+    } *sized = context;
+    char path[RK_FS_PATH_MAX];
+    struct rk_file *file = NULL;
+    uint64_t size = 0;
+    assert_int_equal(rk_fs_join(path, "data/snap", name), RK_OK);
+    assert_int_equal(sized->fs->open(sized->fs, &file, path, 0), RK_OK);
+    assert_int_equal(sized->fs->size(file, &size), RK_OK);
+    sized->fs->close(file);
+    sized->size += size;
+    return RK_OK;
+}
+
+static uint64_t snapshots_size(struct node *node)
+{
+    struct {
+        struct rk_fs *fs;
+        uint64_t size;
+    } sized = {rk_memfs_fs(node->disk), 0};
+    assert_int_equal(sized.fs->list(sized.fs, "data/snap", size_add, &sized), RK_OK);
+    return sized.size;
+}
+
+static void cut_off(struct cluster *cluster, bool is_cut)
+{
+    cluster_cut(cluster, 0, 2, is_cut);
+    cluster_cut(cluster, 1, 2, is_cut);
+}
+
+/* The link breaks again and again, and now and then the receiver ends: what was sent in
+ * between is several windows, and no more than one of them is sent again. */
 static void test_sending_survives_broken_links(void **state)
 {
     (void)state;
-    struct cluster *cluster = open_cluster();
+    enum { CUTS = 6, KEYS = 100, BETWEEN_SIZE = 5 * WINDOW_SIZE / 2 };
+    struct cluster *cluster = cluster_new(
+        (struct cluster_options){.nodes = 3, .groups = 1, .snapshot_bytes = 1 << 20});
+    cluster_settle(cluster, 3000);
     char *text = malloc(200100);
-    int at = snprintf(text, 200100, "{\"k\":\"big\",\"v\":\"");
-    memset(text + at, 'x', 200000);
-    snprintf(text + at + 200000, 8, "\"}");
     cluster_kill(cluster, 2, RK_MEMFS_CRASH_KEEP_ALL);
     cluster_settle(cluster, 3000);
-    for (char key = 'a'; key < 'p'; key++) {
-        text[6] = key; /* fifteen of 200 kB: several windows of chunks */
+    for (uint32_t i = 0; i < KEYS; i++) {
+        int at = snprintf(text, 200100, "{\"k\":\"big%u\",\"v\":\"", i);
+        memset(text + at, 'x', 200000);
+        snprintf(text + at + 200000, 8, "\"}");
         assert_int_equal(cluster_ask(cluster, 0, RK_OP_CACHE_PUT, text)->status, RK_OK);
     }
-    cluster_run(cluster, 500);
-    cluster_start(cluster, 2);
-    for (uint32_t i = 0; i < 20; i++) {
-        cluster_run(cluster, 3 + i);
-        cluster_cut(cluster, 0, 2, true);
-        cluster_cut(cluster, 1, 2, true);
-        cluster_run(cluster, 5);
-        cluster_cut(cluster, 0, 2, false);
-        cluster_cut(cluster, 1, 2, false);
-    }
-    cluster_run(cluster, 25000);
-    cluster_check_equal(cluster);
     free(text);
+    cluster_run(cluster, 500);
+    uint64_t size = snapshots_size(&cluster->nodes[0]);
+    assert_true(size > (uint64_t)CUTS * BETWEEN_SIZE);
+    cluster_start(cluster, 2);
+    for (uint32_t i = 0; i < CUTS; i++) {
+        uint64_t before = bytes_sent(cluster);
+        for (uint32_t ms = 0; ms < 5000 && bytes_sent(cluster) < before + BETWEEN_SIZE;
+             ms++)
+            cluster_step(cluster);
+        assert_true(bytes_sent(cluster) >= before + BETWEEN_SIZE);
+        bool is_end = i % 3 == 2;
+        if (is_end) cluster_kill(cluster, 2, RK_MEMFS_CRASH_KEEP_ALL);
+        if (!is_end) cut_off(cluster, true);
+        cluster_run(cluster, 5);
+        if (is_end) cluster_start(cluster, 2);
+        if (!is_end) cut_off(cluster, false);
+    }
+    cluster_run(cluster, 10000);
+    cluster_check_equal(cluster);
+    uint64_t sent = bytes_sent(cluster);
+    assert_in_range(sent, size, size + (uint64_t)CUTS * WINDOW_SIZE);
     cluster_free(cluster);
 }
 
@@ -235,6 +293,59 @@ static void test_crash_at_every_turn_of_a_snapshot(void **state)
     cluster_free(cluster);
 }
 
+struct same {
+    struct rk_fs *fs[2];
+    uint32_t count;
+};
+
+static void file_read(struct rk_fs *fs, const char *path, struct rk_buf *out)
+{
+    rk_buf_init(out);
+    enum rk_status status = rk_fs_read_file(fs, out, path, 64 << 20);
+    assert_true(status == RK_OK || status == RK_ENOENT);
+}
+
+static enum rk_status same_check(void *context, const char *name)
+{
+    struct same *same = context;
+    char path[RK_FS_PATH_MAX];
+    struct rk_buf a, b;
+    assert_int_equal(rk_fs_join(path, "data/snap", name), RK_OK);
+    file_read(same->fs[0], path, &a);
+    file_read(same->fs[1], path, &b);
+    if (a.size > 3 * RK_SNAPSHOT_BLOCK_SIZE && b.size > 0) {
+        assert_int_equal(a.size, b.size);
+        assert_memory_equal(a.data, b.data, a.size);
+        same->count++;
+    }
+    rk_buf_fini(&a);
+    rk_buf_fini(&b);
+    return RK_OK;
+}
+
+/* However fast their disks are: so one node can go on sending what another one began. */
+static void test_nodes_have_the_same_file(void **state)
+{
+    (void)state;
+    enum { KEYS = 100, VALUE = 10000 };
+    struct cluster *cluster = cluster_new(
+        (struct cluster_options){.nodes = 3, .groups = 1, .snapshot_bytes = 1 << 20});
+    char text[VALUE + 100];
+    struct same same = {
+        {rk_memfs_fs(cluster->nodes[0].disk), rk_memfs_fs(cluster->nodes[1].disk)}, 0};
+    cluster_settle(cluster, 3000);
+    cluster->nodes[1].work_ms[0] = 40;
+    for (uint32_t i = 0; i < 3 * KEYS + 20; i++) {
+        snprintf(text, sizeof(text), "{\"k\":\"key%u\",\"v\":\"%0*u\"}", i % KEYS, VALUE,
+                 i);
+        assert_int_equal(cluster_ask(cluster, 0, RK_OP_CACHE_PUT, text)->status, RK_OK);
+    }
+    cluster_run(cluster, 2000);
+    assert_int_equal(same.fs[0]->list(same.fs[0], "data/snap", same_check, &same), RK_OK);
+    assert_true(same.count > 0);
+    cluster_free(cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +355,7 @@ int main(void)
         cmocka_unit_test(test_slow_follower_gets_one_snapshot),
         cmocka_unit_test(test_sending_survives_broken_links),
         cmocka_unit_test(test_crash_at_every_turn_of_a_snapshot),
+        cmocka_unit_test(test_nodes_have_the_same_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
