@@ -145,6 +145,9 @@ RK_MUST_CHECK enum rk_status rk_machine_snapshot_step(struct rk_machine *machine
                                                       struct rk_buf *out, size_t budget,
                                                       bool *is_done);
 void rk_machine_snapshot_end(struct rk_machine *machine); /* done or given up; idempotent */
+/* The same for one that was given up with much aside, a little at a time: true when at most
+ * `max` more records were to be freed. */
+bool rk_machine_snapshot_discard(struct rk_machine *machine, uint32_t max);
 
 /* Restore into a fresh machine: every record in order, then finish with the index and
  * the check that all references hold. RK_EPROTO, RK_EUNSUPPORTED, RK_ENOMEM: throw it away.

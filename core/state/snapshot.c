@@ -80,14 +80,27 @@ enum rk_status rk_machine_snapshot_begin(struct rk_machine *machine)
 
 void rk_machine_snapshot_end(struct rk_machine *machine)
 {
+    while (!rk_machine_snapshot_discard(machine, UINT32_MAX)) {
+    }
+}
+
+bool rk_machine_snapshot_discard(struct rk_machine *machine, uint32_t max)
+{
     struct rk_snapshot_run *run = &machine->snapshot;
-    struct rk_heap_node *node;
-    while ((node = rk_heap_pop(&run->side)) != NULL)
-        rk_free(RK_CONTAINER(node, struct saved, node));
+    run->cursor = &machine->objects; /* nothing more is kept */
+    for (; run->side.count > 0 && max > 0; max--) {
+        /* The last one of the array: no order is needed any more. */
+        struct rk_heap_node *node = run->side.nodes[run->side.count - 1];
+        struct saved *saved = RK_CONTAINER(node, struct saved, node);
+        rk_heap_remove(&run->side, node);
+        run->side_size -= sizeof(*saved) + saved->size;
+        rk_free(saved);
+    }
+    if (run->side.count > 0) return false;
     rk_heap_fini(&run->side);
     rk_buf_fini(&run->meta);
-    run->side_size = 0;
     run->is_running = false;
+    return true;
 }
 
 void rk_snapshot_skip(struct rk_machine *machine, struct rk_object *object)
@@ -127,7 +140,7 @@ void rk_snapshot_save(struct rk_machine *machine, struct rk_object *object)
         run->is_failed = true;
         return;
     }
-    run->side_size += saved->size;
+    run->side_size += sizeof(*saved) + saved->size;
     object->saved_in = run->number;
 }
 
@@ -163,7 +176,7 @@ static bool put_record(struct rk_machine *machine, struct rk_buf *out,
     if (saved != NULL && (object == NULL || saved->id < object->id)) {
         rk_buf_blob(out, rk_slice_of(saved->data, saved->size));
         rk_heap_pop(&run->side);
-        run->side_size -= saved->size;
+        run->side_size -= sizeof(*saved) + saved->size;
         rk_free(saved);
         return true;
     }

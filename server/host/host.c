@@ -5,7 +5,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { META_MAX = 1 << 20 };
+enum {
+    META_MAX = 1 << 20,
+    SLICE_BYTES = 16 << 10, /* a fraction of a millisecond */
+};
 
 static bool set_text(char *out, size_t size, const char *text)
 {
@@ -61,6 +64,7 @@ static enum rk_status options_take(struct rk_host *host,
     host->tick_ms = host->heartbeat_ms < 4 ? 1 : host->heartbeat_ms / 4;
     host->fence_floor = options->fence_floor;
     host->snapshot_bytes = options->snapshot_bytes;
+    host->slice_bytes = options->slice_bytes != 0 ? options->slice_bytes : SLICE_BYTES;
     host->verify_ms = options->verify_ms;
     host->machine_version =
         options->machine_version != 0 ? options->machine_version : RK_MACHINE_VERSION;
@@ -492,6 +496,7 @@ void rk_host_flush(struct rk_host *host)
     for (uint32_t id = 0; host->is_running && id <= host->group_count; id++)
         rk_entry_log_trim(host->groups[id]->log);
     host->has_more = has_more || (host->is_running && rk_host_snapshots_have_more(host));
+    host->has_sliced = false;
     host->metrics.calls_waiting = host->call_count;
     rk_arena_reset(&host->arena);
     rk_arena_reset(&host->replies);

@@ -62,6 +62,7 @@ struct rk_host_options {
     uint64_t seed; /* of elections, cluster id, history, disk id */
     uint64_t
         snapshot_bytes; /* log bytes of a group after which it is snapshotted; 0: default */
+    uint64_t slice_bytes;     /* of a snapshot encoded at once, about; 0: default */
     uint64_t segment_bytes;   /* of the log's files, see rk_wal_options; 0: default */
     uint64_t verify_ms;       /* all snapshots are read back within so long; 0: never */
     uint32_t machine_version; /* newest that this node takes part in; 0: all it knows */
@@ -144,6 +145,11 @@ void rk_host_written(struct rk_host *host, enum rk_status status);
 uint32_t rk_host_work_lane(const struct rk_host_work *work); /* 0 to RK_HOST_LANES - 1 */
 void rk_host_work_run(struct rk_host_work *work);
 void rk_host_work_done(struct rk_host *host, struct rk_host_work *work);
+
+/* A small part of the snapshot that is being taken: a fraction of a millisecond, unless a
+ * single record is large. Call it for as long as a turn has time and it returns true; a
+ * turn without a call has one such part in its flush. */
+bool rk_host_slice(struct rk_host *host);
 
 /* A backup of all groups, see storage/backup.h; each group's part holds at least what was
  * answered before begin. One at a time. program names who writes it; copied.

@@ -300,7 +300,7 @@ struct rk_host {
     char cluster_name[RK_HOST_NAME_MAX + 1];
     char wal_dir[RK_FS_PATH_MAX], snapshot_dir[RK_FS_PATH_MAX];
     uint32_t tick_ms, election_timeout_ms, heartbeat_ms;
-    uint64_t fence_floor, snapshot_bytes, verify_ms;
+    uint64_t fence_floor, snapshot_bytes, slice_bytes, verify_ms;
     uint32_t machine_version; /* newest that this node takes part in */
     struct rk_random random;
     struct rk_host_time now;
@@ -316,6 +316,7 @@ struct rk_host {
     bool is_removed;    /* the table has this node's number no more */
     bool has_new_table; /* group 0 has applied one */
     bool has_more;      /* the last flush left work */
+    bool has_sliced;    /* this turn had its slice of the snapshot */
     uint64_t stop_ms;
     uint64_t started_ms;
     uint64_t flush_size; /* bytes of entries applied in this flush */

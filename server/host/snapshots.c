@@ -9,7 +9,8 @@
  * them goes. */
 
 enum {
-    SLICE_BYTES = 64 << 10, /* of records encoded in one turn: below a millisecond */
+    SLICE_DISCARDS = 256, /* records freed at once, of a snapshot that was given up */
+    SCRATCH_MAX = 256 << 10,
     THRESHOLD_MIN = 16 << 20,
     READY_MAX = 4 << 20, /* of blocks that wait for the disk */
     RETRY_MS = 10000,
@@ -83,7 +84,7 @@ static enum rk_status encode_slice(struct rk_host *host)
     bool is_done = false;
     rk_buf_reset(&host->scratch);
     enum rk_status status = rk_machine_snapshot_step(taking->group->machine, &host->scratch,
-                                                     SLICE_BYTES, &is_done);
+                                                     host->slice_bytes, &is_done);
     if (status == RK_OK) status = rk_buf_check(&host->scratch);
     rk_reader_init(&in, rk_buf_slice(&host->scratch));
     while (status == RK_OK && rk_reader_left(&in) > 0) {
@@ -95,7 +96,7 @@ static enum rk_status encode_slice(struct rk_host *host)
         status = rk_snapshot_encoder_finish(&taking->encoder);
         taking->is_encoded = status == RK_OK;
     }
-    if (host->scratch.capacity > 4 * SLICE_BYTES) {
+    if (host->scratch.capacity > SCRATCH_MAX) {
         rk_buf_fini(&host->scratch);
         rk_buf_init(&host->scratch);
     }
@@ -204,9 +205,36 @@ static void write_on(struct rk_host *host)
     }
 }
 
+/* --- slices -------------------------------------------------------------------------- */
+
+/* There is something to do for which no disk has to be waited for. */
+static bool has_slice(const struct rk_snapshot_taking *taking)
+{
+    return has_room(taking) || (taking->state == RK_TAKING_ENDING && taking->has_machine);
+}
+
+static void slice(struct rk_host *host)
+{
+    struct rk_snapshot_taking *taking = &host->taking;
+    if (taking->state == RK_TAKING_RECORDS)
+        encode_on(host);
+    else
+        taking->has_machine =
+            !rk_machine_snapshot_discard(taking->group->machine, SLICE_DISCARDS);
+}
+
+bool rk_host_slice(struct rk_host *host)
+{
+    if (host->is_dead || !has_slice(&host->taking)) return false;
+    host->has_sliced = true;
+    slice(host);
+    write_on(host);
+    return has_slice(&host->taking);
+}
+
 static void take_on(struct rk_host *host)
 {
-    if (has_room(&host->taking)) encode_on(host);
+    if (!host->has_sliced && has_slice(&host->taking)) slice(host);
     write_on(host);
 }
 
@@ -214,9 +242,8 @@ static void end_on(struct rk_host *host)
 {
     struct rk_snapshot_taking *taking = &host->taking;
     struct rk_host_work *work = rk_host_work_idle(host, RK_LANE_TAKING);
-    if (taking->has_machine) rk_machine_snapshot_end(taking->group->machine);
-    taking->has_machine = false;
-    if (work == NULL) return;
+    if (!host->has_sliced && has_slice(taking)) slice(host);
+    if (taking->has_machine || work == NULL) return;
     if (work->taken != NULL)
         rk_host_work_start(host, work, RK_WORK_ABORT);
     else
@@ -339,7 +366,7 @@ void rk_host_snapshots_run(struct rk_host *host)
 bool rk_host_snapshots_have_more(const struct rk_host *host)
 {
     const struct rk_snapshot_taking *taking = &host->taking;
-    return has_room(taking) ||
+    return has_slice(taking) ||
            (taking->state != RK_TAKING_NONE && !host->works[RK_LANE_TAKING].is_busy);
 }
 

@@ -17,6 +17,7 @@
 enum {
     STOP_US = 5000000,  /* a graceful stop takes no longer */
     DRAIN_US = 1000000, /* of it, for calls that are still open after the hand-over */
+    SLICE_US = 1000,    /* of a turn, for the snapshot that is being taken */
 };
 
 static uint64_t clock_ms(clockid_t id)
@@ -208,6 +209,13 @@ static void end_turn(struct rk_worker *worker)
     worker->cpu_us = cpu_us;
 }
 
+static void run_slices(struct rk_worker *worker)
+{
+    uint64_t end_us = rk_worker_us() + SLICE_US;
+    while (rk_host_slice(worker->host) && rk_worker_us() < end_us) {
+    }
+}
+
 static void run_loop(struct rk_worker *worker)
 {
     worker->cpu_us = clock_us(CLOCK_THREAD_CPUTIME_ID);
@@ -219,6 +227,7 @@ static void run_loop(struct rk_worker *worker)
         rk_worker_touch(worker);
         (void)rk_peers_sync(worker->peers);
         rk_http_backup_run(worker->http);
+        run_slices(worker);
         rk_host_flush(worker->host);
         worker->is_turn_open = false;
         rk_streams_flush(&worker->streams);

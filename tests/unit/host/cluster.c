@@ -180,6 +180,7 @@ struct cluster *cluster_new(struct cluster_options options)
     cluster->count = options.nodes;
     cluster->groups = options.groups;
     cluster->snapshot_bytes = options.snapshot_bytes;
+    cluster->slice_bytes = options.slice_bytes;
     cluster->segment_bytes = options.segment_bytes;
     cluster->verify_ms = options.verify_ms;
     cluster->last = &cluster->first;
@@ -274,6 +275,7 @@ enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *err
         .group_count = cluster->groups,
         .seed = 7 + at + 1000 * node->wipes,
         .snapshot_bytes = cluster->snapshot_bytes,
+        .slice_bytes = cluster->slice_bytes,
         .segment_bytes = cluster->segment_bytes,
         .verify_ms = cluster->verify_ms,
         .machine_version = node->machine_version,
@@ -429,6 +431,8 @@ void cluster_step(struct cluster *cluster)
         disk_run(node);
         work_run(node);
         turn_enter(node);
+        for (uint32_t k = 0; k < cluster->slices && rk_host_slice(node->host); k++) {
+        }
         rk_host_flush(node->host);
         turn_leave(node);
         connect_new(cluster, i);

@@ -293,6 +293,42 @@ static void test_crash_at_every_turn_of_a_snapshot(void **state)
     cluster_free(cluster);
 }
 
+/* Steps from all of the state being written again until a snapshot of it is there. */
+static uint32_t steps_to_a_snapshot(struct cluster *cluster, uint32_t keys)
+{
+    const struct rk_host_metrics *metrics = rk_host_metrics(cluster->nodes[0].host);
+    uint64_t before = metrics->snapshots, call = 0;
+    uint32_t steps = 0;
+    char text[1100];
+    for (uint32_t i = 0; i < keys; i++) {
+        snprintf(text, sizeof(text), "{\"k\":\"key%u\",\"v\":\"%01000u\"}", i, i);
+        call = cluster_call(cluster, 0, RK_OP_CACHE_PUT, text);
+    }
+    (void)cluster_answer(cluster, call, 2000);
+    for (; metrics->snapshots == before && steps < 5000; steps++)
+        cluster_step(cluster);
+    return steps;
+}
+
+/* A snapshot is taken in small pieces: one a turn, or as many as the turn has time for. */
+static void test_a_turn_takes_the_slices_that_it_has_time_for(void **state)
+{
+    (void)state;
+    enum { KEYS = 400 };
+    struct cluster *cluster = cluster_new((struct cluster_options){
+        .nodes = 1, .groups = 1, .snapshot_bytes = 300000, .slice_bytes = 2000});
+    cluster_settle(cluster, 3000);
+    (void)steps_to_a_snapshot(cluster, KEYS);
+    cluster_run(cluster, 500);
+    uint32_t slow = steps_to_a_snapshot(cluster, KEYS);
+    cluster_run(cluster, 500);
+    cluster->slices = 50;
+    uint32_t fast = steps_to_a_snapshot(cluster, KEYS);
+    assert_in_range(slow, KEYS / 4, KEYS);
+    assert_in_range(fast, 1, KEYS / 10);
+    cluster_free(cluster);
+}
+
 struct same {
     struct rk_fs *fs[2];
     uint32_t count;
@@ -355,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_slow_follower_gets_one_snapshot),
         cmocka_unit_test(test_sending_survives_broken_links),
         cmocka_unit_test(test_crash_at_every_turn_of_a_snapshot),
+        cmocka_unit_test(test_a_turn_takes_the_slices_that_it_has_time_for),
         cmocka_unit_test(test_nodes_have_the_same_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
