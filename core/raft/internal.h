@@ -117,6 +117,7 @@ struct rk_raft {
     struct rk_raft_batch batches[RK_RAFT_APPLIES_MAX]; /* ring */
     size_t batch_head;
     size_t batch_count;
+    bool is_apply_held; /* nothing is handed out for apply */
 
     struct rk_raft_hard_state last_hard; /* as of the last ready */
     uint64_t durable_term;               /* as last reported by rk_raft_persisted */

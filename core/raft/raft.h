@@ -398,6 +398,9 @@ RK_MUST_CHECK enum rk_status rk_raft_ready(struct rk_raft *raft, struct rk_raft_
 enum rk_status rk_raft_persisted(struct rk_raft *raft, uint64_t number);
 /* The state machine is at index, which was handed out in `committed` or as a snapshot. */
 void rk_raft_applied(struct rk_raft *raft, uint64_t index);
+/* While held no more entries come in `committed`: they wait in the log. At a leader they
+ * count as uncommitted, so that before long proposals are refused. */
+void rk_raft_hold_apply(struct rk_raft *raft, bool is_held);
 
 uint64_t rk_raft_term(const struct rk_raft *raft);
 uint64_t rk_raft_leader(const struct rk_raft *raft); /* 0: unknown */

@@ -24,7 +24,7 @@ static bool has_new_snapshot(const struct rk_raft *raft)
 
 static bool has_appliable(const struct rk_raft *raft)
 {
-    return raft->batch_count < RK_RAFT_APPLIES_MAX &&
+    return !raft->is_apply_held && raft->batch_count < RK_RAFT_APPLIES_MAX &&
            rk_raft_log_has_appliable(&raft->log, raft->options.apply_unstable);
 }
 
@@ -332,6 +332,11 @@ void rk_raft_applied(struct rk_raft *raft, uint64_t index)
     rk_raft_apply_done(raft, index);
     /* Without memory it is tried again with the next heartbeat. */
     if (rk_raft_prepare(raft) == RK_OK) rk_raft_leave_joint(raft);
+}
+
+void rk_raft_hold_apply(struct rk_raft *raft, bool is_held)
+{
+    raft->is_apply_held = is_held;
 }
 
 void rk_raft_append_done(struct rk_raft *raft, const struct rk_raft_pending *done)

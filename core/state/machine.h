@@ -139,11 +139,20 @@ struct rk_slice rk_machine_members(const struct rk_machine *machine);
 
 /* Snapshots: the stream of all records as of begin, while apply goes on in between.
  * One at a time: begin gives RK_EBUSY otherwise. step appends whole records, each a blob,
- * until about `budget` bytes were added or all are out (*is_done). RK_ENOMEM ends it. */
+ * until about `budget` bytes were added or all are out (*is_done). RK_ENOMEM ends it.
+ * What apply changes before its turn is kept aside as it was: the caller bounds that, by
+ * taking more steps or applying less. */
 RK_MUST_CHECK enum rk_status rk_machine_snapshot_begin(struct rk_machine *machine);
 RK_MUST_CHECK enum rk_status rk_machine_snapshot_step(struct rk_machine *machine,
                                                       struct rk_buf *out, size_t budget,
                                                       bool *is_done);
+struct rk_snapshot_progress {
+    uint64_t side_bytes; /* kept aside */
+    uint64_t out_bytes;  /* of the records given so far */
+    uint64_t all_bytes;  /* of all of them, about */
+};
+void rk_machine_snapshot_progress(const struct rk_machine *machine,
+                                  struct rk_snapshot_progress *out);
 void rk_machine_snapshot_end(struct rk_machine *machine); /* done or given up; idempotent */
 /* The same for one that was given up with much aside, a little at a time: true when at most
  * `max` more records were to be freed. */

@@ -187,14 +187,16 @@ RK_MUST_CHECK enum rk_status rk_caches_restored(struct rk_machine *machine);
 /* The running snapshot. Its stream stands in creation order whatever changes meanwhile. */
 struct rk_snapshot_run {
     bool is_running;
-    bool is_failed;         /* no memory, or the side records outgrew their bound */
+    bool is_failed;         /* no memory */
     bool is_meta_out;       /* the machine's own record was given */
     uint32_t number;        /* of this snapshot */
     struct rk_list *cursor; /* next object to encode; the list's head at the end */
     uint64_t end_id;        /* objects above it are newer than the snapshot */
     struct rk_heap side;    /* records encoded early, before a change, by id */
-    size_t side_size;
-    struct rk_buf meta; /* the machine's own record as of begin */
+    size_t side_size;       /* bytes of these */
+    uint64_t out_size;      /* bytes of the records that were given */
+    uint64_t all_size;      /* of the machine as of begin */
+    struct rk_buf meta;     /* the machine's own record as of begin */
 };
 
 struct rk_change_mark {

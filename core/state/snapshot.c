@@ -75,6 +75,8 @@ enum rk_status rk_machine_snapshot_begin(struct rk_machine *machine)
     run->number++;
     run->cursor = machine->objects.next;
     run->end_id = machine->object_id;
+    run->out_size = 0;
+    run->all_size = machine->bytes;
     return RK_OK;
 }
 
@@ -103,6 +105,13 @@ bool rk_machine_snapshot_discard(struct rk_machine *machine, uint32_t max)
     return true;
 }
 
+void rk_machine_snapshot_progress(const struct rk_machine *machine,
+                                  struct rk_snapshot_progress *out)
+{
+    const struct rk_snapshot_run *run = &machine->snapshot;
+    *out = (struct rk_snapshot_progress){run->side_size, run->out_size, run->all_size};
+}
+
 void rk_snapshot_skip(struct rk_machine *machine, struct rk_object *object)
 {
     if (machine->snapshot.cursor == &object->link)
@@ -126,8 +135,7 @@ void rk_snapshot_save(struct rk_machine *machine, struct rk_object *object)
     rk_buf_init(&record);
     rk_record_object(machine, object, &record);
     struct saved *saved = NULL;
-    if (rk_buf_check(&record) == RK_OK && run->side_size < RK_SNAPSHOT_SIDE_MAX)
-        saved = rk_malloc(sizeof(*saved) + record.size);
+    if (rk_buf_check(&record) == RK_OK) saved = rk_malloc(sizeof(*saved) + record.size);
     if (saved != NULL) {
         saved->node.position = 0;
         saved->id = object->id;
@@ -207,6 +215,7 @@ enum rk_status rk_machine_snapshot_step(struct rk_machine *machine, struct rk_bu
         has_more = put_record(machine, out, &record);
     rk_buf_fini(&record);
     *is_done = !has_more;
+    machine->snapshot.out_size += out->size - size;
     if (machine->snapshot.is_failed) return RK_ENOMEM;
     return rk_buf_check(out);
 }

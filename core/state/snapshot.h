@@ -7,10 +7,7 @@
 
 #include "state/object.h"
 
-enum {
-    RK_RECORD_VERSION = 1,
-    RK_SNAPSHOT_SIDE_MAX = 256 << 20, /* bytes saved early; beyond it the snapshot fails */
-};
+enum { RK_RECORD_VERSION = 1 };
 
 /* Fields that are narrower than their encodings. What does not fit fails the reader: a
  * record has one form, so that a restored machine has the hash of the saved one. */
@@ -43,7 +40,7 @@ void rk_record_object(const struct rk_machine *machine, const struct rk_object *
 
 void rk_snapshot_init(struct rk_machine *machine);
 /* Before a change or removal: keeps the object's record as of begin, once, if the cursor
- * has not passed it. Failure ends the snapshot, not the apply. */
+ * has not passed it. Without memory the snapshot ends, not the apply. */
 void rk_snapshot_save(struct rk_machine *machine, struct rk_object *object);
 /* The object leaves the list: the cursor does not stay on it. */
 void rk_snapshot_skip(struct rk_machine *machine, struct rk_object *object);

@@ -7,6 +7,7 @@
 
 enum {
     META_MAX = 1 << 20,
+    SIDE_BYTES = 256 << 20,
     SLICE_BYTES = 16 << 10, /* a fraction of a millisecond */
 };
 
@@ -64,6 +65,7 @@ static enum rk_status options_take(struct rk_host *host,
     host->tick_ms = host->heartbeat_ms < 4 ? 1 : host->heartbeat_ms / 4;
     host->fence_floor = options->fence_floor;
     host->snapshot_bytes = options->snapshot_bytes;
+    host->side_bytes = options->side_bytes != 0 ? options->side_bytes : SIDE_BYTES;
     host->slice_bytes = options->slice_bytes != 0 ? options->slice_bytes : SLICE_BYTES;
     host->verify_ms = options->verify_ms;
     host->machine_version =
@@ -485,6 +487,7 @@ void rk_host_flush(struct rk_host *host)
     if (host->is_running) {
         has_more = true;
         host->flush_size = 0;
+        rk_host_snapshot_pace(host);
         for (int i = 0; i < RK_HOST_PASSES && has_more && !is_sated(host); i++)
             has_more = pass(host);
         if (!host->is_dead) rk_host_snapshots_run(host);

@@ -62,6 +62,7 @@ struct rk_host_options {
     uint64_t seed; /* of elections, cluster id, history, disk id */
     uint64_t
         snapshot_bytes; /* log bytes of a group after which it is snapshotted; 0: default */
+    uint64_t side_bytes;      /* kept aside for a snapshot under way, about; 0: default */
     uint64_t slice_bytes;     /* of a snapshot encoded at once, about; 0: default */
     uint64_t segment_bytes;   /* of the log's files, see rk_wal_options; 0: default */
     uint64_t verify_ms;       /* all snapshots are read back within so long; 0: never */

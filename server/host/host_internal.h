@@ -300,7 +300,7 @@ struct rk_host {
     char cluster_name[RK_HOST_NAME_MAX + 1];
     char wal_dir[RK_FS_PATH_MAX], snapshot_dir[RK_FS_PATH_MAX];
     uint32_t tick_ms, election_timeout_ms, heartbeat_ms;
-    uint64_t fence_floor, snapshot_bytes, slice_bytes, verify_ms;
+    uint64_t fence_floor, snapshot_bytes, side_bytes, slice_bytes, verify_ms;
     uint32_t machine_version; /* newest that this node takes part in */
     struct rk_random random;
     struct rk_host_time now;

@@ -232,6 +232,36 @@ bool rk_host_slice(struct rk_host *host)
     return has_slice(&host->taking);
 }
 
+/* What the side may hold: half of the bound, and of the other half as much as there is of
+ * the snapshot. So the writes that change much of a large state slow down to the pace at
+ * which it ends, and do not stop before. */
+static bool is_aside_full(const struct rk_host *host)
+{
+    const struct rk_snapshot_taking *taking = &host->taking;
+    struct rk_snapshot_progress progress;
+    if (taking->state != RK_TAKING_RECORDS || taking->is_encoded) return false;
+    rk_machine_snapshot_progress(taking->group->machine, &progress);
+    uint64_t half = host->side_bytes / 2;
+    bool is_late = progress.out_bytes >= progress.all_bytes;
+    uint64_t share = is_late ? half
+                             : (uint64_t)((double)half * (double)progress.out_bytes /
+                                          (double)progress.all_bytes);
+    return progress.side_bytes > half + share;
+}
+
+void rk_host_snapshot_pace(struct rk_host *host)
+{
+    struct rk_snapshot_taking *taking = &host->taking;
+    struct rk_group *group = is_aside_full(host) ? taking->group : NULL;
+    if (taking->held == group) return;
+    if (taking->held != NULL) rk_raft_hold_apply(taking->held->raft, false);
+    if (group != NULL) {
+        rk_raft_hold_apply(group->raft, true);
+        host->metrics.snapshot_holds++;
+    }
+    taking->held = group;
+}
+
 static void take_on(struct rk_host *host)
 {
     if (!host->has_sliced && has_slice(&host->taking)) slice(host);
@@ -366,7 +396,8 @@ void rk_host_snapshots_run(struct rk_host *host)
 bool rk_host_snapshots_have_more(const struct rk_host *host)
 {
     const struct rk_snapshot_taking *taking = &host->taking;
-    return has_slice(taking) ||
+    bool may_go_on = taking->held != NULL && !is_aside_full(host);
+    return may_go_on || has_slice(taking) ||
            (taking->state != RK_TAKING_NONE && !host->works[RK_LANE_TAKING].is_busy);
 }
 

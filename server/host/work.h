@@ -151,6 +151,7 @@ struct rk_snapshot_taking { /* one a node at a time */
     struct rk_buf ready;                   /* blocks that wait for the disk */
     bool is_encoded;                       /* all records are in blocks */
     bool has_machine;                      /* the machine still knows of it */
+    struct rk_group *held;                 /* its entries wait for the snapshot; or NULL */
     uint64_t force_index;                  /* the log wants to be compacted up to here */
     uint64_t bytes_before, entries_before; /* since the mark before, as of id.index */
     uint64_t retry_ms;                     /* boot time before which none is begun */
@@ -174,6 +175,8 @@ void rk_host_work_close(struct rk_host *host);
 /* snapshots.c */
 void rk_host_snapshots_run(struct rk_host *host);
 bool rk_host_snapshots_have_more(const struct rk_host *host);
+/* Before entries are applied: those of a group whose snapshot is behind wait. */
+void rk_host_snapshot_pace(struct rk_host *host);
 void rk_host_snapshot_wish(struct rk_host *host, struct rk_group *group, uint64_t index);
 void rk_host_snapshot_written(struct rk_host *host, const struct rk_wal_batch *batch);
 void rk_host_snapshot_void(struct rk_host *host, const struct rk_group *group);

@@ -295,6 +295,9 @@ static void options_fill(struct sim_node *node, struct rk_host_options *options,
         .snapshot_bytes = sim->config.snapshot_bytes,
         /* Read back all the time, while they are taken, sent, received and replaced. */
         .verify_ms = sim->config.snapshot_bytes % 2 == 0 ? 1000 : 0,
+        /* At times hardly anything fits beside a snapshot, and entries wait for it. */
+        .side_bytes = sim->config.snapshot_bytes % 3 == 0 ? 64 : 0,
+        .slice_bytes = sim->config.snapshot_bytes % 3 == 0 ? 1 : 0,
         .segment_bytes = sim->config.segment_bytes,
         .fs = rk_memfs_fs(node->disk),
     };
@@ -386,6 +389,7 @@ void sim_node_kill(struct sim_node *node, enum rk_memfs_crash_mode mode, bool is
     const struct rk_host_metrics *metrics = rk_host_metrics(node->host);
     sim->counts.snapshots += metrics->snapshots;
     sim->counts.snapshots_sent += metrics->snapshots_sent;
+    sim->counts.holds += metrics->snapshot_holds;
     sim->counts.elections += metrics->elections;
     if (metrics->damaged != 0) sim_fail(sim, "%s takes sound data for damaged", node->name);
     sim->counts.crashes++;

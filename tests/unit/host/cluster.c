@@ -180,6 +180,7 @@ struct cluster *cluster_new(struct cluster_options options)
     cluster->count = options.nodes;
     cluster->groups = options.groups;
     cluster->snapshot_bytes = options.snapshot_bytes;
+    cluster->side_bytes = options.side_bytes;
     cluster->slice_bytes = options.slice_bytes;
     cluster->segment_bytes = options.segment_bytes;
     cluster->verify_ms = options.verify_ms;
@@ -275,6 +276,7 @@ enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *err
         .group_count = cluster->groups,
         .seed = 7 + at + 1000 * node->wipes,
         .snapshot_bytes = cluster->snapshot_bytes,
+        .side_bytes = cluster->side_bytes,
         .slice_bytes = cluster->slice_bytes,
         .segment_bytes = cluster->segment_bytes,
         .verify_ms = cluster->verify_ms,

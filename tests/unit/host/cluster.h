@@ -74,7 +74,7 @@ struct cluster {
     bool cut[CLUSTER_NODES_MAX][CLUSTER_NODES_MAX];
     struct answer *answers;
     uint64_t calls;
-    uint64_t snapshot_bytes, slice_bytes, segment_bytes, verify_ms;
+    uint64_t snapshot_bytes, side_bytes, slice_bytes, segment_bytes, verify_ms;
     uint32_t groups;
     uint32_t slices; /* calls of rk_host_slice that a turn has time for */
     void (*spoil)(struct cluster *cluster, struct packet *packet); /* or NULL */
@@ -90,7 +90,7 @@ struct cluster {
 
 struct cluster_options {
     uint32_t nodes, groups;
-    uint64_t snapshot_bytes, slice_bytes, segment_bytes, verify_ms;
+    uint64_t snapshot_bytes, side_bytes, slice_bytes, segment_bytes, verify_ms;
     bool has_store;   /* also where built with CLUSTER_STORE */
     uint32_t hold_ms; /* how long grants are held back when it lost some */
 };

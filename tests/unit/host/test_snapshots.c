@@ -293,6 +293,49 @@ static void test_crash_at_every_turn_of_a_snapshot(void **state)
     cluster_free(cluster);
 }
 
+/* A state that changes faster than its snapshot is written, with hardly any room for what
+ * is to be kept aside: its entries wait, so that each snapshot comes to its end. */
+static void test_overwriting_does_not_outrun_a_snapshot(void **state)
+{
+    (void)state;
+    enum { KEYS = 400, SIDE = 64 << 10, VALUE = 4000, RUN_MS = 4000 };
+    struct cluster *cluster = cluster_new((struct cluster_options){.nodes = 3,
+                                                                   .groups = 1,
+                                                                   .snapshot_bytes = 300000,
+                                                                   .side_bytes = SIDE,
+                                                                   .slice_bytes = 1});
+    struct rk_random random;
+    char text[VALUE + 100];
+    uint64_t most = 0, call = 0;
+    rk_random_init(&random, 1);
+    cluster_settle(cluster, 3000);
+    for (uint32_t i = 0; i < KEYS + RUN_MS; i++) {
+        uint64_t key = i < KEYS ? i : rk_random_below(&random, KEYS);
+        snprintf(text, sizeof(text), "{\"k\":\"key%u\",\"v\":\"%0*u\"}", (unsigned)key,
+                 VALUE, i);
+        call = cluster_call(cluster, 0, RK_OP_CACHE_PUT, text);
+        cluster_step(cluster);
+        for (uint32_t node = 0; node < 3; node++) {
+            struct rk_snapshot_progress progress;
+            rk_machine_snapshot_progress(rk_host_machine(cluster->nodes[node].host, 1),
+                                         &progress);
+            if (progress.side_bytes > most) most = progress.side_bytes;
+        }
+    }
+    assert_int_equal(cluster_answer(cluster, call, 20000)->status, RK_OK);
+    cluster_run(cluster, 3000);
+    cluster_check_equal(cluster);
+    /* As much as the entries of one turn change may come on top. */
+    assert_in_range(most, SIDE / 2, SIDE + (128 << 10) + 2 * VALUE);
+    for (uint32_t node = 0; node < 3; node++) {
+        const struct rk_host_metrics *metrics = rk_host_metrics(cluster->nodes[node].host);
+        assert_true(metrics->snapshots >= 5);
+        assert_true(metrics->snapshot_holds >= 5);
+        assert_int_equal(cluster->nodes[node].warnings, 0);
+    }
+    cluster_free(cluster);
+}
+
 /* Steps from all of the state being written again until a snapshot of it is there. */
 static uint32_t steps_to_a_snapshot(struct cluster *cluster, uint32_t keys)
 {
@@ -391,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_slow_follower_gets_one_snapshot),
         cmocka_unit_test(test_sending_survives_broken_links),
         cmocka_unit_test(test_crash_at_every_turn_of_a_snapshot),
+        cmocka_unit_test(test_overwriting_does_not_outrun_a_snapshot),
         cmocka_unit_test(test_a_turn_takes_the_slices_that_it_has_time_for),
         cmocka_unit_test(test_nodes_have_the_same_file),
     };

@@ -260,8 +260,8 @@ static void test_anything_may_happen_meanwhile(void **state)
     for (uint64_t seed = 1; seed <= 4; seed++) {
         struct rk_random random;
         rk_random_init(&random, seed);
-        struct cluster *cluster = cluster_new(
-            (struct cluster_options){.nodes = 3, .groups = 1, .snapshot_bytes = 400000});
+        struct cluster *cluster = cluster_new((struct cluster_options){
+            .nodes = 3, .groups = 1, .snapshot_bytes = 400000, .side_bytes = 300000});
         cluster_settle(cluster, 3000);
         for (uint32_t round = 0; round < 60; round++) {
             fault(cluster, &random);

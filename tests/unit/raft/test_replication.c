@@ -514,6 +514,30 @@ static void test_byte_window(void **state)
     cluster_close(&cluster);
 }
 
+/* Everything else goes on: entries are written, acknowledged and committed. */
+static void test_apply_may_be_held(void **state)
+{
+    (void)state;
+    cluster_open(&cluster, 3, 3, NULL);
+    cluster_elect(&cluster, 1);
+    struct node *leader = cluster_node(&cluster, 1);
+    uint64_t applied = leader->applied;
+    rk_raft_hold_apply(leader->raft, true);
+    assert_int_equal(cluster_propose(leader, "a"), RK_OK);
+    assert_int_equal(cluster_propose(leader, "b"), RK_OK);
+    cluster_tick(&cluster, 30);
+    assert_int_equal(leader->applied, applied);
+    assert_false(rk_raft_has_ready(leader->raft));
+    assert_true(rk_raft_is_leader(leader->raft));
+    assert_int_equal(rk_raft_committed(leader->raft), applied + 2);
+    assert_int_equal(cluster_node(&cluster, 2)->applied, applied + 2);
+    rk_raft_hold_apply(leader->raft, false);
+    assert_true(rk_raft_has_ready(leader->raft));
+    cluster_settle(&cluster);
+    assert_int_equal(leader->applied, applied + 2);
+    cluster_close(&cluster);
+}
+
 static void test_unreachable_goes_back_to_probing(void **state)
 {
     (void)state;
@@ -641,6 +665,7 @@ int main(void)
         cmocka_unit_test(test_long_divergence),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_byte_window),
+        cmocka_unit_test(test_apply_may_be_held),
         cmocka_unit_test(test_unreachable_goes_back_to_probing),
         cmocka_unit_test(test_lent_until_the_next_ready),
         cmocka_unit_test(test_queued_appends_keep_their_entries),

@@ -346,15 +346,24 @@ static void test_snapshot_may_be_given_up(void **state)
             assert_int_equal(rk_machine_snapshot_step(world->machine, &out, 1, &is_done),
                              RK_OK);
         }
+        struct rk_snapshot_progress progress;
+        rk_machine_snapshot_progress(world->machine, &progress);
+        assert_int_equal(progress.out_bytes, out.size);
+        assert_true(progress.all_bytes > progress.out_bytes && progress.side_bytes > 0);
         /* What is aside goes a little at a time, while entries are applied. */
         if (round % 2 == 0) {
-            int calls = 1;
-            for (; !rk_machine_snapshot_discard(world->machine, 1); calls++)
+            assert_false(rk_machine_snapshot_discard(world->machine, 1));
+            uint64_t before = progress.side_bytes;
+            act(world, &random);
+            rk_machine_snapshot_progress(world->machine, &progress);
+            assert_true(progress.side_bytes < before);
+            while (!rk_machine_snapshot_discard(world->machine, 1))
                 act(world, &random);
-            assert_true(calls > 1);
         }
         rk_machine_snapshot_end(world->machine);
         rk_machine_snapshot_end(world->machine);
+        rk_machine_snapshot_progress(world->machine, &progress);
+        assert_int_equal(progress.side_bytes, 0);
         rk_buf_fini(&out);
     }
     world_close(world);
