@@ -67,6 +67,7 @@ static enum rk_status options_take(struct rk_host *host,
     host->snapshot_bytes = options->snapshot_bytes;
     host->side_bytes = options->side_bytes != 0 ? options->side_bytes : SIDE_BYTES;
     host->slice_bytes = options->slice_bytes != 0 ? options->slice_bytes : SLICE_BYTES;
+    host->has_slices = options->has_slices;
     host->verify_ms = options->verify_ms;
     host->machine_version =
         options->machine_version != 0 ? options->machine_version : RK_MACHINE_VERSION;
@@ -174,7 +175,6 @@ enum rk_status rk_host_open(struct rk_host **out, const struct rk_host_options *
     rk_wal_batch_init(&host->batches[1]);
     host->filling = &host->batches[0];
     rk_host_work_init(host);
-    rk_buf_init(&host->taking.ready);
     rk_buf_init(&host->table);
     rk_buf_init(&host->scratch);
     rk_arena_init(&host->arena);
@@ -499,7 +499,6 @@ void rk_host_flush(struct rk_host *host)
     for (uint32_t id = 0; host->is_running && id <= host->group_count; id++)
         rk_entry_log_trim(host->groups[id]->log);
     host->has_more = has_more || (host->is_running && rk_host_snapshots_have_more(host));
-    host->has_sliced = false;
     host->metrics.calls_waiting = host->call_count;
     rk_arena_reset(&host->arena);
     rk_arena_reset(&host->replies);

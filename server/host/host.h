@@ -67,6 +67,7 @@ struct rk_host_options {
     uint64_t segment_bytes;   /* of the log's files, see rk_wal_options; 0: default */
     uint64_t verify_ms;       /* all snapshots are read back within so long; 0: never */
     uint32_t machine_version; /* newest that this node takes part in; 0: all it knows */
+    bool has_slices;          /* see rk_host_slice */
     /* Sessions and locks are kept in a store, see store.h: io has its two effects. */
     bool has_store;
     /* How long grants are held back when the store may have lost some; 0: not at all. */
@@ -147,10 +148,17 @@ uint32_t rk_host_work_lane(const struct rk_host_work *work); /* 0 to RK_HOST_LAN
 void rk_host_work_run(struct rk_host_work *work);
 void rk_host_work_done(struct rk_host *host, struct rk_host_work *work);
 
-/* A small part of the snapshot that is being taken: a fraction of a millisecond, unless a
- * single record is large. Call it for as long as a turn has time and it returns true; a
- * turn without a call has one such part in its flush. */
-bool rk_host_slice(struct rk_host *host);
+/* Small parts of the snapshot that is being taken, each a fraction of a millisecond unless
+ * a single record is large. With options.has_slices they are taken by this alone, when and
+ * for as long as a turn has time; else each flush takes one. */
+enum rk_host_slices {
+    RK_SLICES_NONE,   /* nothing for now */
+    RK_SLICES_MORE,   /* when there is time */
+    RK_SLICES_URGENT, /* each turn: entries are about to wait for the snapshot */
+};
+enum rk_host_slices rk_host_slices(const struct rk_host *host);
+/* Takes one, if there is one; what is left. */
+enum rk_host_slices rk_host_slice(struct rk_host *host);
 
 /* A backup of all groups, see storage/backup.h; each group's part holds at least what was
  * answered before begin. One at a time. program names who writes it; copied.

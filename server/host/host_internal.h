@@ -316,7 +316,7 @@ struct rk_host {
     bool is_removed;    /* the table has this node's number no more */
     bool has_new_table; /* group 0 has applied one */
     bool has_more;      /* the last flush left work */
-    bool has_sliced;    /* this turn had its slice of the snapshot */
+    bool has_slices;    /* see rk_host_slice */
     uint64_t stop_ms;
     uint64_t started_ms;
     uint64_t flush_size; /* bytes of entries applied in this flush */

@@ -12,7 +12,6 @@ enum {
     SLICE_DISCARDS = 256, /* records freed at once, of a snapshot that was given up */
     SCRATCH_MAX = 256 << 10,
     THRESHOLD_MIN = 16 << 20,
-    READY_MAX = 4 << 20, /* of blocks that wait for the disk */
     RETRY_MS = 10000,
     HOLD_SIZE = 64 << 20, /* of log, kept for slow followers above what it may grow by */
 };
@@ -27,12 +26,20 @@ static uint64_t threshold(const struct rk_group *group)
     return live > THRESHOLD_MIN ? live : THRESHOLD_MIN;
 }
 
+static void blocks_drop(struct rk_snapshot_taking *taking)
+{
+    rk_snapshot_encoder_fini(&taking->encoder);
+    for (; taking->ready_count > 0; taking->ready_count--) {
+        rk_buf_fini(&taking->ready[taking->ready_at]);
+        taking->ready_at = (taking->ready_at + 1) % RK_HOST_BLOCKS;
+    }
+}
+
 /* What it left goes in the turns that follow. */
 static void give_up(struct rk_host *host)
 {
     struct rk_snapshot_taking *taking = &host->taking;
-    rk_snapshot_encoder_fini(&taking->encoder);
-    rk_buf_fini(&taking->ready);
+    blocks_drop(taking);
     taking->state = RK_TAKING_ENDING;
     taking->retry_ms = rk_host_now(host) + RETRY_MS;
 }
@@ -163,32 +170,29 @@ static void mark(struct rk_host *host)
 static bool has_room(const struct rk_snapshot_taking *taking)
 {
     return taking->state == RK_TAKING_RECORDS && !taking->is_encoded &&
-           taking->ready.size < READY_MAX;
+           taking->ready_count < RK_HOST_BLOCKS;
 }
 
 /* Where a block ends is decided by the records alone, not by how fast the disk is: nodes
  * that take a snapshot at the same entry have the same file, byte for byte, and one that
  * was sent by halves by one of them can be sent on by another. */
-static enum rk_status block_take(struct rk_snapshot_taking *taking)
+static void block_take(struct rk_snapshot_taking *taking)
 {
     struct rk_snapshot_block block;
-    if (!taking->is_encoded && !rk_snapshot_encoder_is_full(&taking->encoder)) return RK_OK;
+    if (!taking->is_encoded && !rk_snapshot_encoder_is_full(&taking->encoder)) return;
+    RK_ASSERT(taking->ready_count < RK_HOST_BLOCKS);
     rk_snapshot_encoder_take(&taking->encoder, &block);
-    if (taking->ready.size == 0) {
-        rk_buf_fini(&taking->ready);
-        taking->ready = block.bytes;
-        return RK_OK;
-    }
-    rk_buf_append_slice(&taking->ready, rk_buf_slice(&block.bytes));
-    rk_buf_fini(&block.bytes);
-    return rk_buf_check(&taking->ready);
+    taking->ready[(taking->ready_at + taking->ready_count++) % RK_HOST_BLOCKS] =
+        block.bytes;
 }
 
 static void encode_on(struct rk_host *host)
 {
     enum rk_status status = encode_slice(host);
-    if (status == RK_OK) status = block_take(&host->taking);
-    if (status != RK_OK) failed(host, status, "its records");
+    if (status == RK_OK)
+        block_take(&host->taking);
+    else
+        failed(host, status, "its records");
 }
 
 static void write_on(struct rk_host *host)
@@ -196,9 +200,10 @@ static void write_on(struct rk_host *host)
     struct rk_snapshot_taking *taking = &host->taking;
     struct rk_host_work *work = rk_host_work_idle(host, RK_LANE_TAKING);
     if (work == NULL || taking->state != RK_TAKING_RECORDS) return;
-    if (taking->ready.size > 0) {
-        work->block.bytes = taking->ready;
-        rk_buf_init(&taking->ready);
+    if (taking->ready_count > 0) {
+        work->block.bytes = taking->ready[taking->ready_at];
+        taking->ready_at = (taking->ready_at + 1) % RK_HOST_BLOCKS;
+        taking->ready_count--;
         rk_host_work_start(host, work, RK_WORK_WRITE);
     } else if (taking->is_encoded) {
         rk_host_work_start(host, work, RK_WORK_FINISH);
@@ -223,30 +228,43 @@ static void slice(struct rk_host *host)
             !rk_machine_snapshot_discard(taking->group->machine, SLICE_DISCARDS);
 }
 
-bool rk_host_slice(struct rk_host *host)
-{
-    if (host->is_dead || !has_slice(&host->taking)) return false;
-    host->has_sliced = true;
-    slice(host);
-    write_on(host);
-    return has_slice(&host->taking);
-}
-
 /* What the side may hold: half of the bound, and of the other half as much as there is of
  * the snapshot. So the writes that change much of a large state slow down to the pace at
  * which it ends, and do not stop before. */
+static uint64_t aside_max(const struct rk_host *host,
+                          const struct rk_snapshot_progress *progress)
+{
+    uint64_t half = host->side_bytes / 2;
+    if (progress->out_bytes >= progress->all_bytes) return 2 * half;
+    return half + (uint64_t)((double)half * (double)progress->out_bytes /
+                             (double)progress->all_bytes);
+}
+
 static bool is_aside_full(const struct rk_host *host)
 {
     const struct rk_snapshot_taking *taking = &host->taking;
     struct rk_snapshot_progress progress;
     if (taking->state != RK_TAKING_RECORDS || taking->is_encoded) return false;
     rk_machine_snapshot_progress(taking->group->machine, &progress);
-    uint64_t half = host->side_bytes / 2;
-    bool is_late = progress.out_bytes >= progress.all_bytes;
-    uint64_t share = is_late ? half
-                             : (uint64_t)((double)half * (double)progress.out_bytes /
-                                          (double)progress.all_bytes);
-    return progress.side_bytes > half + share;
+    return progress.side_bytes > aside_max(host, &progress);
+}
+
+enum rk_host_slices rk_host_slices(const struct rk_host *host)
+{
+    const struct rk_snapshot_taking *taking = &host->taking;
+    struct rk_snapshot_progress progress;
+    if (host->is_dead || !has_slice(taking)) return RK_SLICES_NONE;
+    if (taking->state != RK_TAKING_RECORDS) return RK_SLICES_MORE;
+    rk_machine_snapshot_progress(taking->group->machine, &progress);
+    return progress.side_bytes > host->side_bytes / 4 ? RK_SLICES_URGENT : RK_SLICES_MORE;
+}
+
+enum rk_host_slices rk_host_slice(struct rk_host *host)
+{
+    if (host->is_dead || !has_slice(&host->taking)) return RK_SLICES_NONE;
+    slice(host);
+    write_on(host);
+    return rk_host_slices(host);
 }
 
 void rk_host_snapshot_pace(struct rk_host *host)
@@ -264,7 +282,7 @@ void rk_host_snapshot_pace(struct rk_host *host)
 
 static void take_on(struct rk_host *host)
 {
-    if (!host->has_sliced && has_slice(&host->taking)) slice(host);
+    if (!host->has_slices && has_slice(&host->taking)) slice(host);
     write_on(host);
 }
 
@@ -272,7 +290,7 @@ static void end_on(struct rk_host *host)
 {
     struct rk_snapshot_taking *taking = &host->taking;
     struct rk_host_work *work = rk_host_work_idle(host, RK_LANE_TAKING);
-    if (!host->has_sliced && has_slice(taking)) slice(host);
+    if (!host->has_slices && has_slice(taking)) slice(host);
     if (taking->has_machine || work == NULL) return;
     if (work->taken != NULL)
         rk_host_work_start(host, work, RK_WORK_ABORT);
@@ -397,8 +415,9 @@ bool rk_host_snapshots_have_more(const struct rk_host *host)
 {
     const struct rk_snapshot_taking *taking = &host->taking;
     bool may_go_on = taking->held != NULL && !is_aside_full(host);
-    return may_go_on || has_slice(taking) ||
-           (taking->state != RK_TAKING_NONE && !host->works[RK_LANE_TAKING].is_busy);
+    if (may_go_on) return true;
+    if (has_slice(taking)) return !host->has_slices;
+    return taking->state != RK_TAKING_NONE && !host->works[RK_LANE_TAKING].is_busy;
 }
 
 /* A batch with marks or installations is durable: older files may go. */
@@ -415,8 +434,7 @@ void rk_host_snapshot_written(struct rk_host *host, const struct rk_wal_batch *b
 void rk_host_snapshots_close(struct rk_host *host)
 {
     struct rk_snapshot_taking *taking = &host->taking;
-    if (taking->state == RK_TAKING_RECORDS) rk_snapshot_encoder_fini(&taking->encoder);
-    rk_buf_fini(&taking->ready);
+    if (taking->state == RK_TAKING_RECORDS) blocks_drop(taking);
 }
 
 /* --- restoring ----------------------------------------------------------------------- */

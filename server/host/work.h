@@ -136,6 +136,8 @@ struct rk_host_work {
     struct rk_storage_error error;
 };
 
+enum { RK_HOST_BLOCKS = 8 }; /* of a snapshot, waiting for the disk */
+
 enum rk_taking_state {
     RK_TAKING_NONE,
     RK_TAKING_RECORDS,
@@ -148,7 +150,8 @@ struct rk_snapshot_taking { /* one a node at a time */
     struct rk_snapshot_id id;
     struct rk_raft_conf_state conf; /* as of id.index */
     struct rk_snapshot_encoder encoder;
-    struct rk_buf ready;                   /* blocks that wait for the disk */
+    struct rk_buf ready[RK_HOST_BLOCKS]; /* blocks that wait for the disk: a ring */
+    uint32_t ready_at, ready_count;
     bool is_encoded;                       /* all records are in blocks */
     bool has_machine;                      /* the machine still knows of it */
     struct rk_group *held;                 /* its entries wait for the snapshot; or NULL */

@@ -18,6 +18,7 @@ enum {
     STOP_US = 5000000,  /* a graceful stop takes no longer */
     DRAIN_US = 1000000, /* of it, for calls that are still open after the hand-over */
     SLICE_US = 1000,    /* of a turn, for the snapshot that is being taken */
+    SLICE_RESTS = 3,    /* times as long as they took until the next ones, if not urgent */
 };
 
 static uint64_t clock_ms(clockid_t id)
@@ -188,6 +189,16 @@ static void check_stop(struct rk_worker *worker)
     worker->is_over = true;
 }
 
+/* Until the next slices of a snapshot, if there are any. */
+static uint64_t slice_delay_ms(const struct rk_worker *worker)
+{
+    uint64_t now_us = rk_worker_us();
+    enum rk_host_slices left = rk_host_slices(worker->host);
+    if (left == RK_SLICES_NONE) return UINT64_MAX;
+    bool must_rest = left == RK_SLICES_MORE && now_us < worker->slice_us;
+    return must_rest ? (worker->slice_us - now_us + 999) / 1000 : 0;
+}
+
 static void arm_timer(struct rk_worker *worker)
 {
     uint64_t now = clock_ms(CLOCK_BOOTTIME);
@@ -195,6 +206,8 @@ static void arm_timer(struct rk_worker *worker)
     uint64_t most = worker->is_stopping ? 10 : 1000;
     uint64_t delay = next > now ? next - now : 0;
     if (delay > most) delay = most;
+    uint64_t slice_ms = slice_delay_ms(worker);
+    if (delay > slice_ms) delay = slice_ms;
     if (delay == 0) worker->is_restless = true;
     struct timeval time = {(time_t)(delay / 1000), (suseconds_t)(delay % 1000 * 1000)};
     (void)event_add(worker->timer, &time);
@@ -209,11 +222,18 @@ static void end_turn(struct rk_worker *worker)
     worker->cpu_us = cpu_us;
 }
 
+/* A quarter of the time at most: a loop that does not sleep any more is one that other
+ * threads of a busy machine are let before. */
 static void run_slices(struct rk_worker *worker)
 {
-    uint64_t end_us = rk_worker_us() + SLICE_US;
-    while (rk_host_slice(worker->host) && rk_worker_us() < end_us) {
+    uint64_t start_us = rk_worker_us(), end_us = start_us;
+    enum rk_host_slices left = rk_host_slices(worker->host);
+    if (left == RK_SLICES_MORE && start_us < worker->slice_us) return;
+    while (left != RK_SLICES_NONE && end_us < start_us + SLICE_US) {
+        left = rk_host_slice(worker->host);
+        end_us = rk_worker_us();
     }
+    worker->slice_us = end_us + SLICE_RESTS * (end_us - start_us);
 }
 
 static void run_loop(struct rk_worker *worker)
@@ -334,6 +354,7 @@ static enum rk_status open_host(struct rk_worker *worker)
         .fence_floor = config->fence_floor,
         .snapshot_bytes = config->snapshot_bytes,
         .verify_ms = config->verify_seconds * 1000,
+        .has_slices = true,
         .has_store = worker->engine->store_write != NULL,
         .store_hold_ms = (uint32_t)config->redis_hold_ms,
         .fs = rk_fs_posix(),

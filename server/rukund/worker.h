@@ -62,10 +62,11 @@ struct rk_worker {
     uint64_t stop_by_us; /* while stopping: give up waiting then */
     int exit_code;
     bool is_turn_open;
-    uint64_t turn_us; /* when it began */
-    uint64_t cpu_us;  /* processor time of this thread at the end of the last one */
-    bool is_full;     /* as told to the host */
-    bool is_restless; /* do not sleep before the next turn */
+    uint64_t turn_us;  /* when it began */
+    uint64_t cpu_us;   /* processor time of this thread at the end of the last one */
+    uint64_t slice_us; /* before which no slices are taken that are not urgent */
+    bool is_full;      /* as told to the host */
+    bool is_restless;  /* do not sleep before the next turn */
     bool is_stopping;
     bool is_resting; /* HTTP takes no connections: there are too many */
     bool is_over;

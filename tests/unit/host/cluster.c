@@ -278,6 +278,7 @@ enum rk_status cluster_try_start(struct cluster *cluster, uint32_t at, char *err
         .snapshot_bytes = cluster->snapshot_bytes,
         .side_bytes = cluster->side_bytes,
         .slice_bytes = cluster->slice_bytes,
+        .has_slices = cluster->has_slices,
         .segment_bytes = cluster->segment_bytes,
         .verify_ms = cluster->verify_ms,
         .machine_version = node->machine_version,
@@ -433,8 +434,8 @@ void cluster_step(struct cluster *cluster)
         disk_run(node);
         work_run(node);
         turn_enter(node);
-        for (uint32_t k = 0; k < cluster->slices && rk_host_slice(node->host); k++) {
-        }
+        for (uint32_t k = 0; k < cluster->slices; k++)
+            (void)rk_host_slice(node->host);
         rk_host_flush(node->host);
         turn_leave(node);
         connect_new(cluster, i);

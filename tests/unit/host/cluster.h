@@ -76,6 +76,7 @@ struct cluster {
     uint64_t calls;
     uint64_t snapshot_bytes, side_bytes, slice_bytes, segment_bytes, verify_ms;
     uint32_t groups;
+    bool has_slices; /* of nodes that start */
     uint32_t slices; /* calls of rk_host_slice that a turn has time for */
     void (*spoil)(struct cluster *cluster, struct packet *packet); /* or NULL */
     struct rk_random random;

@@ -306,7 +306,7 @@ static void test_overwriting_does_not_outrun_a_snapshot(void **state)
                                                                    .slice_bytes = 1});
     struct rk_random random;
     char text[VALUE + 100];
-    uint64_t most = 0, call = 0;
+    uint64_t most = 0, call = 0, urgent = 0;
     rk_random_init(&random, 1);
     cluster_settle(cluster, 3000);
     for (uint32_t i = 0; i < KEYS + RUN_MS; i++) {
@@ -320,12 +320,16 @@ static void test_overwriting_does_not_outrun_a_snapshot(void **state)
             rk_machine_snapshot_progress(rk_host_machine(cluster->nodes[node].host, 1),
                                          &progress);
             if (progress.side_bytes > most) most = progress.side_bytes;
+            bool is_urgent = rk_host_slices(cluster->nodes[node].host) == RK_SLICES_URGENT;
+            assert_true(!is_urgent || progress.side_bytes > SIDE / 4);
+            urgent += is_urgent;
         }
     }
     assert_int_equal(cluster_answer(cluster, call, 20000)->status, RK_OK);
     cluster_run(cluster, 3000);
     cluster_check_equal(cluster);
     /* As much as the entries of one turn change may come on top. */
+    assert_true(urgent > 0);
     assert_in_range(most, SIDE / 2, SIDE + (128 << 10) + 2 * VALUE);
     for (uint32_t node = 0; node < 3; node++) {
         const struct rk_host_metrics *metrics = rk_host_metrics(cluster->nodes[node].host);
@@ -335,6 +339,8 @@ static void test_overwriting_does_not_outrun_a_snapshot(void **state)
     }
     cluster_free(cluster);
 }
+
+enum { STEPS_MAX = 2000 };
 
 /* Steps from all of the state being written again until a snapshot of it is there. */
 static uint32_t steps_to_a_snapshot(struct cluster *cluster, uint32_t keys)
@@ -348,12 +354,13 @@ static uint32_t steps_to_a_snapshot(struct cluster *cluster, uint32_t keys)
         call = cluster_call(cluster, 0, RK_OP_CACHE_PUT, text);
     }
     (void)cluster_answer(cluster, call, 2000);
-    for (; metrics->snapshots == before && steps < 5000; steps++)
+    for (; metrics->snapshots == before && steps < STEPS_MAX; steps++)
         cluster_step(cluster);
     return steps;
 }
 
-/* A snapshot is taken in small pieces: one a turn, or as many as the turn has time for. */
+/* A snapshot is taken in small pieces: one a turn, or as many as the turn has time for, or
+ * none where there never is any. */
 static void test_a_turn_takes_the_slices_that_it_has_time_for(void **state)
 {
     (void)state;
@@ -369,6 +376,17 @@ static void test_a_turn_takes_the_slices_that_it_has_time_for(void **state)
     uint32_t fast = steps_to_a_snapshot(cluster, KEYS);
     assert_in_range(slow, KEYS / 4, KEYS);
     assert_in_range(fast, 1, KEYS / 10);
+    cluster_kill(cluster, 0, RK_MEMFS_CRASH_KEEP_ALL);
+    cluster->has_slices = true;
+    cluster_start(cluster, 0);
+    cluster_settle(cluster, 3000);
+    cluster_run(cluster, 500);
+    fast = steps_to_a_snapshot(cluster, KEYS);
+    assert_in_range(fast, 1, KEYS / 10);
+    assert_int_equal(rk_host_slices(cluster->nodes[0].host), RK_SLICES_NONE);
+    cluster->slices = 0;
+    assert_int_equal(steps_to_a_snapshot(cluster, KEYS), STEPS_MAX);
+    assert_int_equal(rk_host_slices(cluster->nodes[0].host), RK_SLICES_MORE);
     cluster_free(cluster);
 }
 
