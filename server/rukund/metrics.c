@@ -69,6 +69,7 @@ void rk_metrics_turn(struct rk_metrics *metrics, uint64_t now_us, uint64_t wall_
 {
     window_move(metrics, now_us);
     histogram_add(&metrics->turn, wall_us);
+    histogram_add(&metrics->turn_run, cpu_us);
     if (wall_us > metrics->turn_wall.present_us) metrics->turn_wall.present_us = wall_us;
     if (cpu_us > metrics->turn_cpu.present_us) metrics->turn_cpu.present_us = cpu_us;
 }
@@ -148,9 +149,12 @@ static double longest_seconds(const struct rk_longest *longest)
 static void print_turns(struct rk_buf *out, struct rk_metrics *metrics)
 {
     static const char turn[] = "rukun_loop_turn_seconds";
+    static const char run[] = "rukun_loop_turn_processor_seconds";
     static const char longest[] = "rukun_loop_turn_longest_seconds";
     print_head(out, turn, "histogram", "Time of a turn of the event loop, without waiting");
     print_histogram(out, turn, NULL, &metrics->turn);
+    print_head(out, run, "histogram", "Processor time of a turn of the event loop");
+    print_histogram(out, run, NULL, &metrics->turn_run);
     window_move(metrics, rk_worker_us());
     print_head(
         out, longest, "gauge",

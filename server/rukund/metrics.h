@@ -29,7 +29,7 @@ struct rk_metrics {
 #undef RK_METRIC
     uint64_t calls[RK_DOOR_COUNT][RK_OP_MAX][RK_METRICS_STATUSES];
     struct rk_histogram latency[RK_METRICS_CLASSES];
-    struct rk_histogram turn; /* of the event loop, waiting excluded */
+    struct rk_histogram turn, turn_run; /* of the event loop, waiting excluded */
     struct rk_longest turn_wall, turn_cpu;
     uint64_t turn_half_us; /* when the present half of their window began */
 };

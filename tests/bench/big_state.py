@@ -104,18 +104,22 @@ def shares(count):
     return count * 6 // 10, count * 3 // 10, count // 20
 
 
-Turns = collections.namedtuple("Turns", "count over_5_ms longest_ms longest_cpu_ms")
+Turns = collections.namedtuple("Turns", "count over_5_ms busy_5_ms longest_ms longest_busy_ms")
 
 
 def turns(node):
-    """The turns of the node's loop so far, and the longest of late."""
+    """The turns of the node's loop so far, how many took more than 5 ms by the clock and of
+    processor time, and the longest of late."""
     values = {}
     for line in node.get("/metrics").body.decode().splitlines():
         if line.startswith("rukun_loop_turn_"):
             name, value = line.rsplit(" ", 1)
             values[name.removeprefix("rukun_loop_turn_")] = float(value)
-    count = int(values["seconds_count"])
-    return Turns(count, count - int(values['seconds_bucket{le="0.005"}']),
+
+    def over(name):
+        return int(values[f"{name}_count"] - values[f'{name}_bucket{{le="0.005"}}'])
+
+    return Turns(int(values["seconds_count"]), over("seconds"), over("processor_seconds"),
                  1000 * values['longest_seconds{of="clock"}'],
                  1000 * values['longest_seconds{of="processor"}'])
 
