@@ -221,6 +221,15 @@ struct rk_read_round {
     struct rk_list calls;
 };
 
+/* That this node's copy of a group's membership is no older than the member table. */
+struct rk_conf_proof {
+    uint64_t request; /* read round under way; 0: none */
+    uint64_t asked_ms;
+    uint64_t asked_version; /* of the table when it was asked for */
+    uint64_t index;         /* that is to be applied here; 0: not known yet */
+    uint64_t version;       /* proven for this table */
+};
+
 struct rk_group {
     struct rk_host *host;
     uint32_t id;
@@ -258,6 +267,7 @@ struct rk_group {
 
     struct rk_list reads_new, reads_ready; /* not asked for; asked and not yet applied */
     struct rk_read_round rounds[RK_HOST_READ_ROUNDS];
+    struct rk_conf_proof proof;
 
     struct rk_map topics;
     struct rk_list woken;
@@ -470,6 +480,7 @@ void rk_host_ghosts_check(struct rk_host *host);
 
 /* reconcile.c */
 void rk_host_reconcile(struct rk_host *host); /* at each heartbeat */
+void rk_group_conf_confirmed(struct rk_group *group, const struct rk_raft_read_state *read);
 const char *rk_member_role(const struct rk_host *host, const struct rk_member *member);
 bool rk_host_is_reconciled(const struct rk_host *host);
 

@@ -198,6 +198,7 @@ void rk_group_reads_released(struct rk_group *group, const struct rk_raft_read_s
 {
     for (size_t i = 0; i < count; i++) {
         rk_host_backup_confirmed(group->host, &reads[i]);
+        rk_group_conf_confirmed(group, &reads[i]);
         for (int k = 0; k < RK_HOST_READ_ROUNDS; k++) {
             struct rk_read_round *round = &group->rounds[k];
             if (round->request == 0 || round->request != reads[i].request) continue;

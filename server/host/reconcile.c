@@ -126,14 +126,54 @@ static bool wish_learn(const struct rk_group *group, const struct rk_member_tabl
     return false;
 }
 
+/* What this node has of another group's membership may be of long ago, and one that came
+ * just now has nothing of it at all: whom that does not name the group may still need. So
+ * it must be no older than the table that wishes somebody away. */
+static bool is_proven(struct rk_group *group)
+{
+    struct rk_host *host = group->host;
+    struct rk_conf_proof *proof = &group->proof;
+    uint64_t now = rk_host_now(host);
+    if (proof->version == host->table_version) return true;
+    bool is_asked = proof->asked_version == host->table_version;
+    if (is_asked && proof->index != 0) {
+        if (rk_machine_index(group->machine) < proof->index) return false;
+        proof->version = proof->asked_version;
+        return true;
+    }
+    if (is_asked && proof->request != 0 &&
+        now - proof->asked_ms < 3 * (uint64_t)host->heartbeat_ms)
+        return false;
+    uint64_t request = ++host->read_request;
+    if (rk_raft_read_index(group->raft, request) == RK_OK)
+        *proof = (struct rk_conf_proof){.request = request,
+                                        .asked_ms = now,
+                                        .asked_version = host->table_version,
+                                        .version = proof->version};
+    return false;
+}
+
+void rk_group_conf_confirmed(struct rk_group *group, const struct rk_raft_read_state *read)
+{
+    struct rk_conf_proof *proof = &group->proof;
+    if (proof->request == 0 || proof->request != read->request) return;
+    proof->request = 0;
+    if (!read->is_lost) proof->index = read->index;
+}
+
+/* Another group than 0 counts on it, or may. */
+static bool is_needed(const struct rk_host *host, uint64_t number)
+{
+    for (uint32_t id = 1; id <= host->group_count; id++)
+        if (knows(host->groups[id], number) || !is_proven(host->groups[id])) return true;
+    return false;
+}
+
 /* Group 0 goes last: as long as another one counts on the node, it stays in the table and
  * its frames are heard. */
 static bool is_awaited(const struct rk_group *group, uint64_t number)
 {
-    const struct rk_host *host = group->host;
-    for (uint32_t id = 1; group->id == 0 && id <= host->group_count; id++)
-        if (knows(host->groups[id], number)) return true;
-    return false;
+    return group->id == 0 && is_needed(group->host, number);
 }
 
 /* One under the same name is to take its vote over. */
@@ -239,8 +279,9 @@ static uint64_t row_done(const struct rk_host *host, struct rk_member_table *tab
         const struct rk_member_row *next = rk_member_table_find(table, table->rows[i].name);
         bool is_known =
             table->rows[i].wish != RK_MEMBER_LEAVING || (next != NULL && next->disk == 0);
-        for (uint32_t id = 0; !is_known && id <= host->group_count; id++)
-            is_known = knows(host->groups[id], table->rows[i].number);
+        if (!is_known)
+            is_known = knows(host->groups[0], table->rows[i].number) ||
+                       is_needed(host, table->rows[i].number);
         if (!is_known) return table->rows[i].number;
     }
     return 0;

@@ -188,6 +188,85 @@ static void test_a_change_waits_for_one_that_is_behind(void **state)
     load_close(&load);
 }
 
+enum { SECTION_RAFT = 1, SECTION_SNAP_CHUNK = 6 };
+
+/* What group 1 says to n5 is lost. */
+static void keep_group_1_from_n5(struct cluster *cluster, struct packet *packet)
+{
+    struct rk_reader in;
+    struct rk_buf left;
+    (void)cluster;
+    if (packet->to != 4) return;
+    rk_buf_init(&left);
+    rk_reader_init(&in, rk_buf_slice(&packet->bytes));
+    (void)rk_read_bytes(&in, 1 + 6 * 8);
+    (void)rk_read_blob(&in);
+    size_t at = packet->bytes.size - rk_reader_left(&in);
+    rk_buf_append(&left, packet->bytes.data, at);
+    while (rk_reader_left(&in) > 0) {
+        uint16_t kind = rk_read_u16(&in);
+        struct rk_slice body = rk_read_bytes(&in, rk_read_u32(&in));
+        assert_false(in.is_failed);
+        if ((kind != SECTION_RAFT && kind != SECTION_SNAP_CHUNK) || body.data[0] != 1)
+            rk_buf_append(&left, packet->bytes.data + at, body.size + 6);
+        at += body.size + 6;
+    }
+    assert_int_equal(rk_buf_check(&left), RK_OK);
+    rk_buf_fini(&packet->bytes);
+    packet->bytes = left;
+}
+
+static void wait_counts(struct load *load, uint32_t node, uint32_t group, uint32_t voters,
+                        uint32_t learners)
+{
+    for (uint32_t i = 0; i < 10000; i++) {
+        struct rk_host_status status = cluster_status(load->cluster, node);
+        if (status.groups[group].voter_count == voters &&
+            status.groups[group].learner_count == learners)
+            return;
+        load_run(load, 1);
+    }
+    fail();
+}
+
+/* A new node leads group 0 and has nothing of group 1 yet: that it knows of nobody there
+ * who needs the one that leaves does not mean that nobody does. */
+static void test_who_knows_nothing_lets_nobody_go(void **state)
+{
+    struct load load;
+    (void)state;
+    load_open(&load, 3, 0);
+    load_add(&load, 1, 4);
+    load_ask(&load, 1, RK_OP_CLUSTER_REMOVE, "{\"name\":\"n1\"}");
+    load_wait_members(&load, 1, 3);
+    load_drop(&load, 0);
+    load.cluster->spoil = keep_group_1_from_n5;
+    cluster_grow(load.cluster);
+    load_ask(&load, 1, RK_OP_CLUSTER_ADD, "{\"name\":\"n5\",\"peer\":\"127.0.0.1:7600\"}");
+    wait_counts(&load, 1, 0, 3, 1);
+    wait_counts(&load, 1, 1, 3, 1);
+    load_ask(&load, 1, RK_OP_CLUSTER_PROMOTE, "{\"name\":\"n5\"}");
+    wait_counts(&load, 1, 0, 4, 0);
+    wait_counts(&load, 1, 1, 3, 1);
+    load_ask(&load, 1, RK_OP_CLUSTER_TRANSFER, "{\"group\":0,\"to\":\"n5\"}");
+    assert_int_equal(cluster_leader(load.cluster, 0), 4);
+    /* Without n3 group 1 can not do without n4. */
+    cluster_kill(load.cluster, 2, RK_MEMFS_CRASH_KEEP_ALL);
+    load_forget(&load);
+    load_ask(&load, 1, RK_OP_CLUSTER_REMOVE, "{\"name\":\"n4\"}");
+    load_run(&load, 6000);
+    assert_string_equal(cluster_status(load.cluster, 3).state, "running");
+    wait_counts(&load, 1, 1, 3, 1);
+    uint32_t done = load.done;
+    load_run(&load, 1000);
+    assert_true(load.done > done + 20);
+    load.cluster->spoil = NULL;
+    cluster_start(load.cluster, 2);
+    load_wait_members(&load, 1, 3);
+    load_drop(&load, 3);
+    load_close(&load);
+}
+
 /* Frames to n4 from before it had a number, kept for later. */
 static struct rk_buf kept[64];
 static uint32_t kept_count;
@@ -239,6 +318,7 @@ int main(void)
         cmocka_unit_test(test_the_order_of_leaving),
         cmocka_unit_test(test_a_change_waits_when_a_link_fell),
         cmocka_unit_test(test_a_change_waits_for_one_that_is_behind),
+        cmocka_unit_test(test_who_knows_nothing_lets_nobody_go),
         cmocka_unit_test(test_an_offer_to_a_former_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
