@@ -159,6 +159,7 @@ void rk_raft_status(const struct rk_raft *raft, struct rk_raft_status *out)
     out->has_committed_in_term = rk_raft_has_committed_in_term(raft);
     out->conf = raft->tracker.conf;
     if (raft->role != RK_RAFT_LEADER) return;
+    out->has_lease = out->has_committed_in_term && rk_raft_has_lease(raft);
     out->progress_count = raft->tracker.count;
     for (uint32_t i = 0; i < raft->tracker.count; i++)
         rk_raft_peer_describe(&raft->tracker, &raft->tracker.peers[i], &out->progress[i]);

@@ -205,6 +205,10 @@ bool rk_raft_is_in_lease(const struct rk_raft *raft, const struct rk_raft_messag
     if (message->campaign == RK_RAFT_CAMPAIGN_EARLY && raft->options.early_vote &&
         (raft->has_evidence || RK_MUTANT(early_without_evidence)))
         return false;
+    /* Rule 14: whom it heard just before a restart it does not know any more. */
+    if (raft->options.read_mode == RK_RAFT_READ_LEASE &&
+        raft->now <= raft->options.restart_ticks)
+        return true;
     return raft->leader != RK_RAFT_NONE &&
            raft->election_elapsed < raft->options.election_tick;
 }

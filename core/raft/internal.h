@@ -193,6 +193,7 @@ enum rk_status rk_raft_handle_snapshot(struct rk_raft *raft,
 /* reads.c */
 RK_MUST_CHECK enum rk_status rk_raft_reads_add(struct rk_raft *raft, uint64_t request,
                                                uint64_t from);
+bool rk_raft_has_lease(const struct rk_raft *raft);
 bool rk_raft_reads_are_due(const struct rk_raft *raft);
 void rk_raft_reads_flush(struct rk_raft *raft);
 /* The context of a heartbeat sent now, after counting it as a round if need be. */

@@ -345,7 +345,7 @@ static void handle_transfer(struct rk_raft *raft, struct rk_raft_peer *peer)
      * this term, since the forced election does not respect it. */
     raft->election_elapsed = 0;
     raft->transferee = peer->id;
-    raft->reads.is_lease_void = true;
+    raft->reads.is_lease_void = !RK_MUTANT(lease_survives_transfer);
     if (peer->match == rk_raft_log_last(&raft->log) || RK_MUTANT(transfer_too_early))
         send_timeout_now(raft, peer);
     else

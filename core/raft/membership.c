@@ -61,6 +61,7 @@ void rk_raft_conf(const struct rk_raft *raft, struct rk_raft_conf_state *out)
 void rk_raft_switch_tracker(struct rk_raft *raft, const struct rk_raft_tracker *next)
 {
     rk_raft_tracker_replace(&raft->tracker, next);
+    raft->reads.lease_start = 0; /* others decide now who leads: their answers count */
     const struct rk_raft_peer *self = rk_raft_tracker_find(&raft->tracker, raft->id);
     raft->is_learner = self != NULL && self->is_learner;
     if (raft->role != RK_RAFT_LEADER) return;

@@ -15,6 +15,7 @@ void rk_raft_options_init(struct rk_raft_options *options)
     options->prevote_retry = 25;
     options->early_jitter = 2;
     options->drift_ticks = 15;
+    options->restart_ticks = 100;
     options->disk_stall_ticks = 300;
     options->max_inflight_messages = 256;
     options->max_inflight_bytes = 32 * 1024 * 1024;
@@ -229,6 +230,11 @@ enum rk_status rk_raft_tick(struct rk_raft *raft)
     else
         tick_election(raft);
     return RK_OK;
+}
+
+void rk_raft_skip(struct rk_raft *raft, uint64_t ticks)
+{
+    if (!RK_MUTANT(lease_while_stopped)) raft->now += ticks;
 }
 
 /* Rules on terms, before the message is looked at. False: it is dealt with. */

@@ -153,6 +153,9 @@ struct rk_raft_options {
     uint32_t prevote_retry;   /* a pre-candidate asks again after so many ticks; 0: never */
     uint32_t early_jitter;    /* early vote: random ticks to wait, 0..this */
     uint32_t drift_ticks;     /* lease reads: what clocks may differ in election_tick */
+    uint32_t restart_ticks;   /* lease reads: so long after its start a node acts as if it
+                               * heard a leader, as it may have just before; election_tick,
+                               * unless no node ever starts again */
     uint32_t
         disk_stall_ticks; /* outstanding append so long: the leader steps down; 0: off */
     uint32_t max_inflight_messages; /* appends on the way to one follower */
@@ -276,6 +279,8 @@ struct rk_raft_status {
     /* Rule 4: the leader's no-op is committed. Before, no read, membership change, expiry
      * or keepalive may be answered. */
     bool has_committed_in_term;
+    bool has_lease; /* lease reads: nobody else can lead by now, reads are answered at once
+                     */
     struct rk_raft_conf_state conf;
     uint32_t progress_count;                               /* 0 unless leader */
     struct rk_raft_progress progress[RK_RAFT_MEMBERS_MAX]; /* ascending ids */
@@ -323,6 +328,9 @@ void rk_raft_free(struct rk_raft *raft);
 
 /* One tick of time passed. RK_ENOMEM: the tick counted, what was due is tried next time. */
 enum rk_status rk_raft_tick(struct rk_raft *raft);
+/* So many more passed in which nothing could be done, as while the process was stopped.
+ * They bring no election nearer, but a lease to its end. */
+void rk_raft_skip(struct rk_raft *raft, uint64_t ticks);
 
 /* A message from a peer, already checked to be of this cluster and group. Unfit messages
  * are ignored as if lost.

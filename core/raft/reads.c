@@ -49,16 +49,17 @@ static void answer_all(struct rk_raft *raft)
     drop_first(&raft->reads, raft->reads.count);
 }
 
-static bool has_lease(const struct rk_raft *raft)
+bool rk_raft_has_lease(const struct rk_raft *raft)
 {
     const struct rk_raft_reads *reads = &raft->reads;
     if (raft->options.read_mode != RK_RAFT_READ_LEASE) return false;
     if (reads->lease_start == 0 || reads->is_lease_void) return false;
-    RK_ASSERT(raft->transferee == RK_RAFT_NONE && !raft->options.early_vote); /* rule 14 */
+    RK_ASSERT((raft->transferee == RK_RAFT_NONE || RK_MUTANT(lease_survives_transfer)) &&
+              !raft->options.early_vote); /* rule 14 */
     /* Voters ignore candidates for election_tick since they heard the round, which was
      * after it began. Rule 14: their clocks may be faster. */
-    return raft->now - reads->lease_start + raft->options.drift_ticks <
-           raft->options.election_tick;
+    uint64_t drift = RK_MUTANT(lease_ignores_drift) ? 0 : raft->options.drift_ticks;
+    return raft->now - reads->lease_start + drift < raft->options.election_tick;
 }
 
 bool rk_raft_reads_are_due(const struct rk_raft *raft)
@@ -88,7 +89,7 @@ static uint64_t begin_round(struct rk_raft *raft)
 void rk_raft_reads_flush(struct rk_raft *raft)
 {
     if (!rk_raft_reads_are_due(raft)) return;
-    if (rk_raft_tracker_is_singleton(&raft->tracker, raft->id) || has_lease(raft) ||
+    if (rk_raft_tracker_is_singleton(&raft->tracker, raft->id) || rk_raft_has_lease(raft) ||
         RK_MUTANT(read_without_quorum)) {
         answer_all(raft);
         return;

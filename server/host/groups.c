@@ -8,6 +8,9 @@
  * has more, and the disk the rest. A node has this for each group. */
 #define RAFT_CACHE_SIZE (256u << 10)
 
+/* Lease reads: what clocks may differ, and ticks of which only a part has passed. */
+enum { DRIFT_PERCENT = 5, DRIFT_TICKS = 3 };
+
 /* --- raft's view of the log ---------------------------------------------------------- */
 
 static uint64_t store_first(void *context)
@@ -99,9 +102,13 @@ static void raft_options(const struct rk_group *group, struct rk_raft_options *o
     options->max_committed_bytes_per_ready = RK_HOST_APPLY_SIZE;
     options->check_quorum = true;
     options->pre_vote = true;
-    options->early_vote = true;
+    options->early_vote = !host->has_lease_reads;
     options->step_down_on_removal = !RK_MUTANT(removed_leads);
-    options->read_mode = RK_RAFT_READ_SAFE;
+    options->read_mode = host->has_lease_reads ? RK_RAFT_READ_LEASE : RK_RAFT_READ_SAFE;
+    options->restart_ticks = options->election_tick;
+    options->drift_ticks = options->election_tick * DRIFT_PERCENT / 100 + DRIFT_TICKS;
+    if (host->uncommitted_bytes != 0)
+        options->max_uncommitted_bytes = host->uncommitted_bytes;
 }
 
 static enum rk_status conf_open(struct rk_group *group, const struct rk_wal_group *found)

@@ -69,6 +69,8 @@ static enum rk_status options_take(struct rk_host *host,
     host->slice_bytes = options->slice_bytes != 0 ? options->slice_bytes : SLICE_BYTES;
     host->has_slices = options->has_slices;
     host->verify_ms = options->verify_ms;
+    host->has_lease_reads = options->has_lease_reads;
+    host->uncommitted_bytes = options->uncommitted_bytes;
     host->machine_version =
         options->machine_version != 0 ? options->machine_version : RK_MACHINE_VERSION;
     host->fs = options->fs;
@@ -295,8 +297,10 @@ void rk_host_tick(struct rk_host *host, struct rk_host_time now)
     if (ticks > 0) {
         host->ticked_ms += ticks * host->tick_ms;
         /* After a pause of the whole process a follower first hears what came meanwhile. */
-        if (ticks > 8) ticks = 8;
+        uint64_t skipped = ticks > 8 ? ticks - 8 : 0;
+        ticks -= skipped;
         for (uint32_t id = 0; host->is_running && id <= host->group_count; id++) {
+            rk_raft_skip(host->groups[id]->raft, skipped);
             for (uint64_t i = 0; i < ticks && !host->is_removed; i++)
                 rk_group_tick(host->groups[id]);
             host->groups[id]->is_dirty = true;

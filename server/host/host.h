@@ -62,10 +62,15 @@ struct rk_host_options {
     uint64_t seed; /* of elections, cluster id, history, disk id */
     uint64_t
         snapshot_bytes; /* log bytes of a group after which it is snapshotted; 0: default */
-    uint64_t side_bytes;      /* kept aside for a snapshot under way, about; 0: default */
-    uint64_t slice_bytes;     /* of a snapshot encoded at once, about; 0: default */
-    uint64_t segment_bytes;   /* of the log's files, see rk_wal_options; 0: default */
-    uint64_t verify_ms;       /* all snapshots are read back within so long; 0: never */
+    uint64_t side_bytes;        /* kept aside for a snapshot under way, about; 0: default */
+    uint64_t slice_bytes;       /* of a snapshot encoded at once, about; 0: default */
+    uint64_t segment_bytes;     /* of the log's files, see rk_wal_options; 0: default */
+    uint64_t verify_ms;         /* all snapshots are read back within so long; 0: never */
+    uint64_t uncommitted_bytes; /* of one group's proposals at most; 0: default */
+    /* Reads and keepalives are answered without a round as long as nobody else can lead, by
+     * clocks that differ by 5 % at most; who leads after a failure is then decided by the
+     * election timeout alone. Not offered by rukund. */
+    bool has_lease_reads;
     uint32_t machine_version; /* newest that this node takes part in; 0: all it knows */
     bool has_slices;          /* see rk_host_slice */
     /* Sessions and locks are kept in a store, see store.h: io has its two effects. */

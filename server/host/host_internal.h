@@ -322,6 +322,8 @@ struct rk_host {
     bool is_running; /* born or adopted */
     bool is_stopping;
     bool is_full; /* operations that grow are refused */
+    bool has_lease_reads;
+    uint64_t uncommitted_bytes; /* 0: raft's default */
     bool is_clock_off;
     bool is_removed;    /* the table has this node's number no more */
     bool has_new_table; /* group 0 has applied one */

@@ -52,6 +52,7 @@ static void default_options(struct rk_raft_options *options)
     options->heartbeat_tick = 1;
     options->prevote_retry = 0;
     options->drift_ticks = 1;
+    options->restart_ticks = 0;
     options->disk_stall_ticks = 0;
     options->max_inflight_messages = INT32_MAX;
     options->max_inflight_bytes = 0;

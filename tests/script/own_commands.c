@@ -139,6 +139,7 @@ static void set_shipped(struct rk_raft_options *options)
     options->prevote_retry = 5;
     options->early_jitter = 0;
     options->drift_ticks = 3;
+    options->restart_ticks = 0;
     options->disk_stall_ticks = 30;
 }
 

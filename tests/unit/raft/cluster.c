@@ -51,6 +51,7 @@ static void open_node(struct cluster *cluster, struct node *node, uint64_t id,
     options->heartbeat_tick = 2;
     options->prevote_retry = 3;
     options->drift_ticks = 2;
+    options->restart_ticks = 0;
     options->early_jitter = 1;
     options->disk_stall_ticks = 40;
     options->conf = node->snapshot.conf;

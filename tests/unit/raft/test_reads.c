@@ -185,6 +185,88 @@ static void test_lease_ends_with_a_transfer(void **state)
     cluster_close(&cluster);
 }
 
+/* A process that was stopped has no tick for each that passed, and no lease all the same.
+ */
+static void test_lease_ends_while_stopped(void **state)
+{
+    (void)state;
+    cluster_open(&cluster, 3, 3, lease);
+    cluster_elect(&cluster, 1);
+    struct node *leader = cluster_node(&cluster, 1);
+    cluster_tick(&cluster, 4);
+    cluster_isolate(&cluster, 1, true);
+    rk_raft_skip(leader->raft, 1);
+    assert_int_equal(rk_raft_read_index(leader->raft, 1), RK_OK);
+    cluster_settle(&cluster);
+    assert_int_equal(leader->read_count, 1);
+    rk_raft_skip(leader->raft, 8);
+    assert_true(rk_raft_is_leader(leader->raft));
+    assert_int_equal(rk_raft_read_index(leader->raft, 2), RK_OK);
+    cluster_settle(&cluster);
+    assert_int_equal(leader->read_count, 1);
+    cluster_close(&cluster);
+}
+
+static void lease_over_restarts(struct rk_raft_options *options)
+{
+    lease(options);
+    options->restart_ticks = options->election_tick;
+}
+
+/* A voter that starts again still owes its leader the ticks that it promised. */
+static void test_lease_outlives_restarts(void **state)
+{
+    (void)state;
+    cluster_open(&cluster, 3, 3, lease_over_restarts);
+    cluster_tick(&cluster, 10);
+    cluster_elect(&cluster, 1);
+    struct node *leader = cluster_node(&cluster, 1), *voter = cluster_node(&cluster, 2);
+    cluster_tick(&cluster, 4);
+    cluster_isolate(&cluster, 1, true);
+    cluster_crash(&cluster, voter);
+    cluster_restart(&cluster, voter);
+    struct rk_raft_message ask = {.type = RK_RAFT_MSG_PRE_VOTE,
+                                  .from = 3,
+                                  .to = 2,
+                                  .term = rk_raft_term(leader->raft) + 1,
+                                  .index = 100,
+                                  .log_term = 100};
+    size_t before = cluster.sent[RK_RAFT_MSG_PRE_VOTE_RESP];
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(cluster_step(voter, ask), RK_OK);
+        cluster_settle(&cluster);
+        assert_int_equal(cluster.sent[RK_RAFT_MSG_PRE_VOTE_RESP], before);
+        assert_int_equal(rk_raft_tick(voter->raft), RK_OK);
+    }
+    assert_int_equal(cluster_step(voter, ask), RK_OK);
+    cluster_settle(&cluster);
+    assert_int_equal(cluster.sent[RK_RAFT_MSG_PRE_VOTE_RESP], before + 1);
+    cluster_close(&cluster);
+}
+
+/* The majority that confirmed it was another one: it is confirmed anew. */
+static void test_lease_ends_with_a_membership(void **state)
+{
+    (void)state;
+    cluster_open(&cluster, 4, 3, lease);
+    cluster_elect(&cluster, 1);
+    struct node *leader = cluster_node(&cluster, 1);
+    cluster_tick(&cluster, 4);
+    assert_int_equal(rk_raft_read_index(leader->raft, 1), RK_OK);
+    cluster_settle(&cluster);
+    assert_int_equal(leader->read_count, 1);
+    assert_int_equal(cluster_change(leader, RK_RAFT_ADD_LEARNER, 4), RK_OK);
+    cluster_settle(&cluster);
+    cluster_isolate(&cluster, 1, true);
+    assert_int_equal(rk_raft_read_index(leader->raft, 2), RK_OK);
+    cluster_settle(&cluster);
+    assert_int_equal(leader->read_count, 1);
+    cluster_isolate(&cluster, 1, false);
+    cluster_tick(&cluster, 4);
+    assert_int_equal(leader->read_count, 2);
+    cluster_close(&cluster);
+}
+
 static void test_forget_leader(void **state)
 {
     (void)state;
@@ -230,6 +312,9 @@ int main(void)
         cmocka_unit_test(test_lost_round_is_repeated),
         cmocka_unit_test(test_lease_reads),
         cmocka_unit_test(test_lease_ends_with_a_transfer),
+        cmocka_unit_test(test_lease_ends_while_stopped),
+        cmocka_unit_test(test_lease_outlives_restarts),
+        cmocka_unit_test(test_lease_ends_with_a_membership),
         cmocka_unit_test(test_forget_leader),
         cmocka_unit_test(test_pending_reads_are_bounded),
     };
