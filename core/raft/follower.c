@@ -61,7 +61,8 @@ enum rk_status rk_raft_handle_append(struct rk_raft *raft,
         answer(raft, message->from, raft->log.committed);
         return RK_OK;
     }
-    if (!rk_raft_log_matches(&raft->log, message->index, message->log_term)) {
+    if (!rk_raft_log_matches(&raft->log, message->index, message->log_term) &&
+        !(RK_MUTANT(append_unmatched) && message->index <= rk_raft_log_last(&raft->log))) {
         reject(raft, message);
         return RK_OK;
     }

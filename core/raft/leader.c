@@ -33,7 +33,8 @@ enum rk_status rk_raft_leader_append(struct rk_raft *raft,
     /* Rule 21. Empty entries always fit: the no-op and leaving a joint membership. */
     uint64_t limit = raft->options.max_uncommitted_bytes;
     if (limit != 0 && raft->uncommitted_bytes > 0 && payload > 0 &&
-        (payload > limit || raft->uncommitted_bytes > limit - payload))
+        (payload > limit || raft->uncommitted_bytes > limit - payload) &&
+        !RK_MUTANT(uncommitted_unbounded))
         return RK_EBUSY;
 
     enum rk_status status = rk_raft_log_reserve(&raft->log, last, count, (size_t)payload);

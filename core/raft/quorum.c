@@ -1,6 +1,7 @@
 #include "raft/quorum.h"
 
 #include "base/assert.h"
+#include "base/mutant.h"
 
 #include <string.h>
 
@@ -103,7 +104,7 @@ enum rk_raft_vote_result rk_raft_majority_vote(const struct rk_raft_members *mem
         granted += vote == RK_RAFT_VOTE_YES;
         missing += vote == RK_RAFT_VOTE_NONE;
     }
-    uint32_t needed = members->count / 2 + 1;
+    uint32_t needed = members->count / 2 + !RK_MUTANT(half_elects);
     if (granted >= needed) return RK_RAFT_VOTE_WON;
     return granted + missing >= needed ? RK_RAFT_VOTE_PENDING : RK_RAFT_VOTE_LOST;
 }

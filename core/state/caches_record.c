@@ -1,4 +1,5 @@
 #include "base/alloc.h"
+#include "base/mutant.h"
 #include "state/caches.h"
 
 static void floors_encode(struct rk_buf *out, const struct rk_cache *cache)
@@ -150,7 +151,7 @@ enum rk_status rk_entry_restore(struct rk_machine *machine, struct rk_reader *bo
     entry->soft_at = numbers[4];
     entry->encoding = encoding;
     entry->queue = queue;
-    entry->frequency = frequency;
+    entry->frequency = RK_MUTANT(recency_not_restored) ? 0 : frequency;
     *out = &entry->object;
     return RK_OK;
 }

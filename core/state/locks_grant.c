@@ -9,7 +9,9 @@ static bool lock_admits(const struct rk_lock *lock, uint8_t mode)
 {
     if (lock->is_closed) return false;
     if (lock->limit != 0) return lock->hold_count < lock->limit;
-    return mode == RK_MODE_EXCLUSIVE ? lock->hold_count == 0 : lock->exclusive_holds == 0;
+    if (mode == RK_MODE_SHARED || RK_MUTANT(shared_joined))
+        return lock->exclusive_holds == 0;
+    return lock->hold_count == 0;
 }
 
 bool rk_wants_are_free(const struct rk_want *wants, uint32_t want_count)
@@ -68,7 +70,8 @@ static uint64_t start_lease(struct rk_machine *machine, struct rk_grant *grant,
         uint64_t max_ms = grant->terms.max_hold_ms;
         lease_ms = least(lease_ms, held_ms < max_ms ? max_ms - held_ms : 0);
     }
-    if (lease_ms != UINT64_MAX) rk_timer_start(machine, &grant->object, now, lease_ms);
+    uint64_t kept_ms = RK_MUTANT(lease_cut) ? lease_ms / 2 : lease_ms;
+    if (lease_ms != UINT64_MAX) rk_timer_start(machine, &grant->object, now, kept_ms);
     grant->renewed_ms = now;
     return grant->terms.lease_ms != 0 ? lease_ms
                                       : least(lease_ms, grant->owner->session->ttl_ms);

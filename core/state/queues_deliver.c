@@ -321,6 +321,7 @@ static enum rk_status visibility_over(struct rk_machine *machine, struct rk_appl
                                       struct rk_message *message)
 {
     count_failure(message);
+    if (RK_MUTANT(timed_out_dropped)) return rk_message_remove(machine, apply, message);
     if (is_worn_out(message)) return bury(machine, apply, message);
     return rk_message_make_ready(machine, apply, message);
 }

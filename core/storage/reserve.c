@@ -1,5 +1,7 @@
 #include "storage/reserve.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 
 enum { STEP = 1 << 20, ZEROS = 64 << 10 };
@@ -85,10 +87,12 @@ enum rk_status rk_reserve_poll(struct rk_reserve *reserve, bool is_refused,
 {
     struct rk_fs_space space;
     *out_more = false;
+    if (RK_MUTANT(reserve_ignored)) is_refused = false;
     if (is_refused && reserve->level == RK_RESERVE_OK) reserve->level = RK_RESERVE_LOW;
     *out = reserve->level;
     enum rk_status status = reserve->fs->space(reserve->fs, &space, reserve->dir);
     if (status != RK_OK) return fail(reserve, status, error);
+    if (RK_MUTANT(reserve_ignored)) space.free_bytes = UINT64_MAX;
     uint64_t low = reserve->size == 0 ? RK_RESERVE_DEFAULT : reserve->size;
     status = take_over(reserve, error);
     bool is_missing = reserve->filled < reserve->size;
@@ -101,7 +105,8 @@ enum rk_status rk_reserve_poll(struct rk_reserve *reserve, bool is_refused,
             reserve->level = RK_RESERVE_CRITICAL;
             status = release(reserve, error);
         }
-    } else if (reserve->level == RK_RESERVE_CRITICAL && space.free_bytes < 2 * low) {
+    } else if (reserve->level == RK_RESERVE_CRITICAL &&
+               (space.free_bytes < 2 * low || RK_MUTANT(full_for_ever))) {
         /* What was given back is being used; it is not taken away again yet. */
     } else if (is_missing && space.free_bytes >= 2 * (reserve->size - reserve->filled)) {
         status = fill(reserve, error);

@@ -207,7 +207,8 @@ static void lead(struct rk_call *call)
             rk_call_read(call);
         return;
     }
-    if (host->is_full && rk_op_info((enum rk_op)call->op)->grows &&
+    if (host->is_full && !RK_MUTANT(full_ignored) &&
+        rk_op_info((enum rk_op)call->op)->grows &&
         !rk_call_is_repeated(call, group->machine)) {
         rk_call_fail(call, RK_EFULL, "the leader's disk or memory is full");
         return;

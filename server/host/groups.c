@@ -160,6 +160,8 @@ enum rk_status rk_group_open(struct rk_group *group, struct rk_wal_group *found,
     if (found != NULL) options.hard_state = found->hard;
     options.conf = group->conf;
     options.applied = group->mark_index;
+    if (RK_MUTANT(applied_twice) && group->mark_index >= rk_entry_log_first(group->log))
+        options.applied--;
     /* Files left by a snapshot that was not finished. */
     struct rk_snapshot_clean clean = {
         .keep = {group->id, group->mark_index, group->mark_term}};

@@ -110,8 +110,9 @@ static void absent_check(struct sim_client *client, uint32_t key, uint64_t floor
             continue;
         if (write->version == 0 || write->version >= floor) return;
     }
-    sim_fail(sim, "%s of %s finds no k%u, whose version %" PRIu64 " was there", what,
-             client->name, key, floor);
+    sim_broken(sim, SIM_RULE_KEPT,
+               "%s of %s finds no k%u, whose version %" PRIu64 " was there", what,
+               client->name, key, floor);
 }
 
 static void put_done(struct sim_client *client, struct sim_op *op, enum op_outcome outcome,
@@ -334,7 +335,8 @@ void caches_end(struct sim *sim)
     for (uint32_t i = sim->config.keys; i < 2 * sim->config.keys; i++) {
         const struct key *key = &sim->caches->keys[i];
         if ((uint64_t)key->count_floor < key->adds_ok)
-            sim_fail(sim, "counter k%u is %" PRId64 " after %" PRIu64 " answered additions",
-                     i, key->count_floor, key->adds_ok);
+            sim_broken(sim, SIM_RULE_KEPT,
+                       "counter k%u is %" PRId64 " after %" PRIu64 " answered additions", i,
+                       key->count_floor, key->adds_ok);
     }
 }

@@ -48,7 +48,8 @@ struct sim_op *op_new(struct sim_client *client, enum rk_op kind, op_done done)
     } else {
         RK_ASSERT(client->op == NULL);
         client->op = op;
-        op->is_anonymous = sim_chance(client->sim, 20);
+        op->is_probe = client->at > client->sim->config.clients;
+        op->is_anonymous = !op->is_probe && sim_chance(client->sim, 20);
     }
     if (!op->is_keepalive && !op->is_anonymous) {
         op->request.client = rk_slice_of_string(client->name);
@@ -154,7 +155,7 @@ static void timed_out(struct sim *sim, struct sim_node *node, void *context,
     struct sim_attempt *attempt = op->is_over ? NULL : attempt_find(op, number);
     if (attempt != NULL) {
         struct sim_node *at = attempt->node;
-        if (sim_chance(sim, 50)) {
+        if (op->is_probe || sim_chance(sim, 50)) {
             if (sim_node_is_up(at) && at->life == attempt->life)
                 sim_after(sim, sim_between(sim, 50, 1000), at, drop_call, NULL, number);
             attempt->call = 0;
@@ -215,6 +216,7 @@ static void attempt_begin(struct sim_op *op)
         ->drop = op_release;
     uint64_t patience = op->request.wait_ms + sim_between(sim, sim->config.election_ms,
                                                           4 * sim->config.election_ms);
+    if (op->is_probe) patience = sim->config.election_ms / 2;
     sim_world_after(sim, 1000 * patience, NULL, timed_out, op_retain(op), attempt->call)
         ->drop = op_release;
 }
@@ -223,7 +225,7 @@ void op_send(struct sim_op *op)
 {
     struct sim *sim = op->client->sim;
     struct rk_api_error error = {0};
-    if (sim_chance(sim, 30))
+    if (!op->is_probe && sim_chance(sim, 30))
         op->request.deadline_ms = op->request.wait_ms + sim_between(sim, 300, 3000);
     enum rk_status status = rk_request_check(&op->request, &error);
     if (status != RK_OK)
@@ -260,6 +262,7 @@ static bool is_final(struct sim *sim, const struct sim_op *op, const struct rk_r
     case RK_EBUSY:
     case RK_EFULL:
     case RK_ENOTLEADER:
+        if (reply->status == RK_EFULL) sim->counts.full_refused++;
         if (reply->outcome != RK_OUTCOME_NOT_DONE)
             sim_fail(sim, "%s is answered with an unknown outcome",
                      rk_status_text(reply->status));
@@ -336,10 +339,10 @@ static void answered(struct sim *sim, struct sim_node *node, void *context, uint
     answer_free(answer);
 }
 
-/* The clients and the operator. */
+/* The clients, the operator, and one probe a group. */
 static uint32_t callers(const struct sim *sim)
 {
-    return sim->config.clients + 1;
+    return sim->config.clients + 1 + sim->config.groups + 1;
 }
 
 static struct sim_op *op_of(struct sim *sim, uint64_t call)
@@ -418,6 +421,7 @@ static void next(struct sim *sim, struct sim_node *node, void *context, uint64_t
     (void)node;
     (void)number;
     if (client->op != NULL || sim->is_ending) return;
+    if (client->at > sim->config.clients) return; /* a probe asks once */
     if (client->at == sim->config.clients) {
         sim_operator_next(client);
         if (client->op == NULL)

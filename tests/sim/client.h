@@ -27,6 +27,7 @@ struct sim_op {
     struct sim_client *client;
     uint32_t references;
     bool is_over, is_keepalive;
+    bool is_probe;        /* of probes.c: asks again soon, and to the end */
     bool is_anonymous;    /* without client and seq: asked again only if surely not done */
     bool is_lost;         /* anonymous, and nobody knows what became of it */
     bool was_asked_twice; /* or its connection was dropped: deliveries may go back */
@@ -80,6 +81,7 @@ struct sim_client {
     struct sim_delivery deliveries[CLIENT_DELIVERIES_MAX];
     uint64_t seen[CLIENT_KEYS_MAX]; /* version */
     uint32_t drained;               /* calls answered while draining */
+    bool has_progress;              /* of a probe: it was answered */
 };
 
 /* A new operation of the client; fill in op->request, then op_send. */

@@ -23,6 +23,59 @@ void sim_armed_check(struct sim_node *node, enum sim_armed armed, uint64_t most_
     sim_after(sim, sim_below(sim, most_us), node, armed_death, NULL, 0);
 }
 
+/* --- room on the disk, as the disk thread of rukund looks after it -------------------- */
+
+static void set_full(struct sim_node *node, bool is_full)
+{
+    if (node->is_full == is_full) return;
+    node->is_full = is_full;
+    sim_say(node->sim, "%s: its disk %s", node->name, is_full ? "is full" : "has room");
+    sim_node_touch(node);
+    rk_host_set_full(node->host, is_full);
+}
+
+static void watch(struct sim *sim, struct sim_node *node, void *context, uint64_t number)
+{
+    struct rk_storage_error error = {""};
+    enum rk_reserve_level level = RK_RESERVE_OK;
+    bool has_more;
+    (void)context;
+    (void)number;
+    if (!sim_node_is_up(node)) return;
+    sim_after(sim, 250 * (uint64_t)sim->config.election_ms, node, watch, NULL, 0);
+    if (sim->now_us < node->disk_stuck_until_us) return;
+    if (!node->has_reserve) {
+        enum rk_status status = rk_reserve_open(&node->reserve, rk_memfs_fs(node->disk),
+                                                "data", sim->config.reserve_bytes, &error);
+        RK_ASSERT(status != RK_ERANGE);
+        node->has_reserve = true;
+    }
+    (void)!rk_reserve_poll(&node->reserve, node->is_refused, &level, &has_more, &error);
+    node->is_refused = false;
+    set_full(node, level != RK_RESERVE_OK);
+}
+
+void sim_disk_watch(struct sim_node *node)
+{
+    node->has_reserve = node->is_refused = node->is_full = node->was_full = false;
+    if (sim_faults_fill_disks(node->sim)) watch(node->sim, node, NULL, 0);
+}
+
+/* What the log's own care says. */
+static void cared(struct sim_node *node, enum rk_status status,
+                  const struct rk_storage_error *error)
+{
+    if (status == RK_OK || !sim_node_is_up(node)) return;
+    if (status != RK_EFULL || !sim_faults_fill_disks(node->sim)) {
+        if (status != RK_EFULL) sim_node_fall(node, status, error->message);
+        return;
+    }
+    node->is_refused = true;
+    set_full(node, true);
+}
+
+/* --- the log ------------------------------------------------------------------------- */
+
 static void idle(struct sim *sim, struct sim_node *node, void *context, uint64_t number)
 {
     struct rk_storage_error error = {""};
@@ -30,7 +83,7 @@ static void idle(struct sim *sim, struct sim_node *node, void *context, uint64_t
     (void)context;
     if (number != node->tend || node->batch != NULL || !sim_node_is_up(node)) return;
     enum rk_status status = rk_wal_tend(node->wal, true, &has_more, &error);
-    if (status != RK_OK && status != RK_EFULL) sim_node_fall(node, status, error.message);
+    cared(node, status, &error);
     if (status == RK_OK && has_more) {
         sim_after(sim, sim_between(sim, 50, 500), node, idle, NULL, number);
         return;
@@ -52,7 +105,7 @@ static void written(struct sim *sim, struct sim_node *node, void *context, uint6
     enum rk_status care =
         status == RK_OK ? rk_wal_tend(node->wal, false, &has_more, &error) : RK_OK;
     rk_host_written(node->host, status);
-    if (care != RK_OK && care != RK_EFULL) sim_node_fall(node, care, error.message);
+    cared(node, care, &error);
     sim_after(sim, IDLE_US, node, idle, NULL, ++node->tend);
 }
 
@@ -68,7 +121,8 @@ static void write_now(struct sim *sim, struct sim_node *node, void *context,
     }
     enum rk_status status = rk_wal_write(node->wal, node->batch, &error);
     node->is_batch_written = true;
-    if (status != RK_OK && !node->may_fail) sim_node_fall(node, status, error.message);
+    if (status != RK_OK && !node->may_fail && status != RK_EFULL)
+        sim_node_fall(node, status, error.message);
     sim_after(sim, sim_below(sim, 100), node, written, NULL, (uint64_t)(int64_t)status);
 }
 
@@ -144,4 +198,6 @@ void sim_disk_crash(struct sim_node *node, enum rk_memfs_crash_mode mode)
     node->batch = NULL;
     memset(node->work, 0, sizeof(node->work));
     node->tend++;
+    if (node->has_reserve) rk_reserve_close(&node->reserve);
+    node->has_reserve = false;
 }

@@ -20,8 +20,9 @@ enum fault {
     FAULT_STOP,     /* asked to stop, comes again */
     FAULT_ARMED,    /* dies of what it does next */
     FAULT_DEPOSE, /* a leader alone with a stuck disk: what it writes is not the others' */
-    FAULT_FULL,   /* refuses what grows */
-    FAULT_MESSAGES, /* single messages are lost, doubled, late, or shorter; all the time */
+    FAULT_FULL,   /* somebody else takes the room on its disk */
+    FAULT_STRANGERS, /* frames that it must not take */
+    FAULT_MESSAGES,  /* single messages are lost, doubled, late, or shorter; all the time */
     FAULT_ECHO,    /* a leader is alone and hears old answers, so that it goes on to lead */
     FAULT_MEMBERS, /* nodes are added, promoted, removed */
     FAULT_WIPE,    /* comes back with an empty disk, to be replaced */
@@ -44,6 +45,8 @@ uint64_t sim_faults_pick(struct sim *sim)
                                                                              : 45;
         if (sim_chance(sim, percent)) faults |= UINT64_C(1) << fault;
     }
+    if (sim->config.has_leases)
+        faults |= UINT64_C(1) << FAULT_PARTITION | UINT64_C(1) << FAULT_ONE_WAY;
     return faults;
 }
 
@@ -120,9 +123,8 @@ static void has_room(struct sim *sim, struct sim_node *node, void *context, uint
     (void)sim;
     (void)context;
     (void)number;
-    if (!sim_node_is_up(node)) return;
-    sim_node_touch(node);
-    rk_host_set_full(node->host, false);
+    node->is_limited = false;
+    rk_memfs_set_capacity(node->disk, 0);
 }
 
 /* --- faults -------------------------------------------------------------------------- */
@@ -155,6 +157,17 @@ static void partition(struct sim *sim)
     for (uint32_t from = 0; from < sim->config.slots; from++)
         for (uint32_t to = 0; to < sim->config.slots; to++)
             if ((side >> from & 1) != (side >> to & 1)) cut_for(sim, from, to, us);
+}
+
+/* Its lease is to end before the others may choose another one. */
+static void leader_alone(struct sim *sim)
+{
+    struct sim_node *node = sim_some_leader(sim);
+    uint64_t us = sim_between(sim, election_us(sim), 2 * election_us(sim));
+    for (uint32_t i = 0; i < sim->config.slots; i++) {
+        cut_for(sim, i, node->at, us);
+        cut_for(sim, node->at, i, us);
+    }
 }
 
 static void depose(struct sim *sim)
@@ -282,6 +295,7 @@ void sim_node_wipe(struct sim_node *node)
     rk_memfs_free(node->disk);
     node->disk = rk_memfs_new(rk_random_next(&sim->random));
     RK_ASSERT(node->disk != NULL);
+    node->is_limited = false;
     sim_members_lose(node);
     node->is_joiner = true;
     node->is_absent = node->is_flipped = false;
@@ -358,13 +372,51 @@ static void stop(struct sim *sim, struct sim_node *node)
     node->is_stopping = true;
 }
 
+bool sim_faults_fill_disks(const struct sim *sim)
+{
+    return has(sim, FAULT_FULL);
+}
+
+/* What the node frees somebody else takes as well, but for its reserve. */
+static void fill_up(struct sim *sim, struct sim_node *node, void *context, uint64_t number)
+{
+    (void)context;
+    uint64_t most = rk_memfs_used(node->disk) + number;
+    if (!node->is_limited ||
+        (node->has_reserve && node->reserve.filled < sim->config.reserve_bytes))
+        return;
+    if (node->capacity > most) node->capacity = most;
+    rk_memfs_set_capacity(node->disk, node->capacity);
+    sim_world_after(sim, election_us(sim) / 20, node, fill_up, NULL, number);
+}
+
+/* The room that is left is little, or less than can be, or none but the reserve. */
 static void full(struct sim *sim, struct sim_node *node)
 {
-    if (!sim_node_is_up(node) || node->is_paused) return;
-    sim_node_touch(node);
+    uint64_t reserve = sim->config.reserve_bytes;
+    if (!sim_node_is_up(node) || node->is_limited || !node->has_reserve ||
+        node->reserve.filled < reserve)
+        return;
+    uint64_t room = sim_chance(sim, 25)   ? 0
+                    : sim_chance(sim, 50) ? sim_below(sim, reserve / 4)
+                                          : sim_between(sim, reserve / 4, reserve);
+    sim_say(sim, "%s: its disk has %u bytes left", node->name, (unsigned)room);
     sim->counts.full++;
-    rk_host_set_full(node->host, true);
-    sim_world_after(sim, election_us(sim), node, has_room, NULL, 0);
+    node->is_limited = true;
+    node->capacity = UINT64_MAX;
+    fill_up(sim, node, NULL, room);
+    sim_world_after(sim, sim_between(sim, 1, 20) * election_us(sim), node, has_room, NULL,
+                    0);
+}
+
+/* It may not hear that somebody else leads now. */
+void sim_faults_handed_over(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    if (!sim->config.has_leases || sim->is_healed || sim_chance(sim, 50)) return;
+    uint64_t us = sim_between(sim, election_us(sim) / 4, election_us(sim));
+    for (uint32_t i = 0; i < sim->config.slots; i++)
+        cut_for(sim, i, node->at, us);
 }
 
 static void inflict(struct sim *sim, enum fault fault)
@@ -392,6 +444,10 @@ static void inflict(struct sim *sim, enum fault fault)
     case FAULT_ARMED: arm(sim, node); break;
     case FAULT_DEPOSE: depose(sim); break;
     case FAULT_FULL: full(sim, node); break;
+    case FAULT_STRANGERS:
+        for (uint64_t i = 1 + sim_below(sim, 8); i > 0; i--)
+            sim_stranger_speaks(node);
+        break;
     case FAULT_ECHO: lonely_leader(sim); break;
     case FAULT_MESSAGES:
     case FAULT_MEMBERS: break;
@@ -414,7 +470,10 @@ static void next(struct sim *sim, struct sim_node *node, void *context, uint64_t
             fault != FAULT_MEMBERS)
             faults[count++] = (enum fault)fault;
     if (count == 0) return;
-    inflict(sim, faults[sim_below(sim, count)]);
+    if (sim->config.has_leases && sim_chance(sim, 30))
+        leader_alone(sim);
+    else
+        inflict(sim, faults[sim_below(sim, count)]);
     sim_world_after(sim, sim_between(sim, 0, 2000 * sim->config.fault_ms), NULL, next, NULL,
                     0);
 }

@@ -61,9 +61,10 @@ static void belief_check(struct sim_client *client)
         if (other == client || until(other) <= sim->now_us ||
             !conflict(&client->hold, &other->hold))
             continue;
-        sim_fail(sim, "%s (fence %" PRIu64 ") and %s (fence %" PRIu64 ") hold lock r%u",
-                 client->hold.owner, client->hold.fence, other->hold.owner,
-                 other->hold.fence, client->hold.places[0]);
+        sim_broken(sim, SIM_RULE_HOLDERS,
+                   "%s (fence %" PRIu64 ") and %s (fence %" PRIu64 ") hold lock r%u",
+                   client->hold.owner, client->hold.fence, other->hold.owner,
+                   other->hold.fence, client->hold.places[0]);
     }
 }
 
@@ -74,12 +75,13 @@ static void fence_check(struct sim *sim, const struct sim_op *op, uint64_t fence
     struct sim_locks *locks = sim->locks;
     const char *owner = (const char *)op->request.owner.data;
     if (fence <= op->floor)
-        sim_fail(sim, "%s got fence %" PRIu64 " after %" PRIu64 " had been given", owner,
-                 fence, op->floor);
+        sim_broken(sim, SIM_RULE_FENCES,
+                   "%s got fence %" PRIu64 " after %" PRIu64 " had been given", owner,
+                   fence, op->floor);
     for (uint64_t i = 0; i < locks->grant_count; i++)
         if (locks->grants[i].fence == fence && strcmp(locks->grants[i].owner, owner) != 0)
-            sim_fail(sim, "fence %" PRIu64 " was given to %s and to %s", fence,
-                     locks->grants[i].owner, owner);
+            sim_broken(sim, SIM_RULE_FENCES, "fence %" PRIu64 " was given to %s and to %s",
+                       fence, locks->grants[i].owner, owner);
     if (locks->grant_count == locks->grant_capacity) {
         locks->grant_capacity = 2 * locks->grant_capacity + 64;
         locks->grants =
@@ -204,8 +206,8 @@ static void kept_alive(struct sim_client *client, struct sim_op *op,
     if (outcome != OP_ANSWERED || strcmp(session->id, op->texts[0]) != 0) return;
     if (reply->status == RK_ESESSION) {
         if (sim->now_us < session->until_us)
-            sim_fail(sim, "session %s of %s ended within its time", session->id,
-                     client->name);
+            sim_broken(sim, SIM_RULE_HOLDERS, "session %s of %s ended within its time",
+                       session->id, client->name);
         forget(client);
     }
     if (reply->status != RK_OK) return;
@@ -295,9 +297,9 @@ static void lost_check(struct sim_client *client, struct sim_op *op,
         reply->status != RK_ESESSION)
         return;
     if (client->sim->now_us < op->number)
-        sim_fail(client->sim, "%s lost its lock r%u within its lease: %s",
-                 (const char *)op->request.owner.data, op->place,
-                 rk_status_text(reply->status));
+        sim_broken(
+            client->sim, SIM_RULE_HOLDERS, "%s lost its lock r%u within its lease: %s",
+            (const char *)op->request.owner.data, op->place, rk_status_text(reply->status));
 }
 
 static void renewed(struct sim_client *client, struct sim_op *op, enum op_outcome outcome,

@@ -20,6 +20,13 @@ struct options {
 
 static const struct sim *running; /* for the signal handler */
 static struct sim_config given;   /* on the command line */
+static bool is_left_out[SIM_RULES];
+
+static const char *const rules[] = {
+#define SIM_RULE(rule, text) text,
+#include "rules.def"
+#undef SIM_RULE
+};
 
 static void place_print(const struct sim *sim)
 {
@@ -29,21 +36,44 @@ static void place_print(const struct sim *sim)
     fprintf(stderr, "sim: again with: sim --seed %" PRIu64 " --verbose", sim->seed);
     if (given.nodes != 0) fprintf(stderr, " --nodes %u", given.nodes);
     if (given.run_ms != 0) fprintf(stderr, " --time %" PRIu64, given.run_ms);
+    if (given.has_leases) fprintf(stderr, " --leases");
+    for (int i = 0; i < SIM_RULES; i++)
+        if (is_left_out[i]) fprintf(stderr, " --without %s", rules[i]);
     fprintf(stderr, "\n");
+}
+
+__attribute__((noreturn, format(printf, 3, 0))) static void
+fail(const struct sim *sim, const char *rule, const char *format, va_list arguments)
+{
+    fflush(stdout);
+    fprintf(stderr, "sim: FAILED: %s", rule);
+    (void)vfprintf(stderr, format, arguments);
+    fprintf(stderr, "\n");
+    place_print(sim);
+    fflush(stderr);
+    _exit(1);
 }
 
 void sim_fail(const struct sim *sim, const char *format, ...)
 {
     va_list arguments;
-    fflush(stdout);
-    fprintf(stderr, "sim: FAILED: ");
     va_start(arguments, format);
-    (void)vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fprintf(stderr, "\n");
-    place_print(sim);
-    fflush(stderr);
-    _exit(1);
+    fail(sim, "", format, arguments);
+}
+
+bool sim_is_heeded(enum sim_rule rule)
+{
+    return !is_left_out[rule];
+}
+
+void sim_broken(const struct sim *sim, enum sim_rule rule, const char *format, ...)
+{
+    char text[32];
+    va_list arguments;
+    if (is_left_out[rule]) return;
+    (void)snprintf(text, sizeof(text), "%s: ", rules[rule]);
+    va_start(arguments, format);
+    fail(sim, text, format, arguments);
 }
 
 void sim_say(const struct sim *sim, const char *format, ...)
@@ -118,9 +148,23 @@ static uint64_t number_of(const char *text, const char **end)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: sim --seed N | --seeds A-B  [--time MS] [--nodes 3|5] "
-                    "[--verbose] [--repeat] [--keep-going]\n");
+    fprintf(stderr,
+            "usage: sim --seed N | --seeds A-B  [--time MS] [--nodes 3|5] "
+            "[--leases] [--verbose] [--repeat] [--keep-going] [--without RULE]\nrules:");
+    for (int i = 0; i < SIM_RULES; i++)
+        fprintf(stderr, " %s", rules[i]);
+    fprintf(stderr, "\n");
     exit(2);
+}
+
+static void leave_out(const char *rule)
+{
+    for (int i = 0; i < SIM_RULES; i++) {
+        if (strcmp(rules[i], rule) != 0) continue;
+        is_left_out[i] = true;
+        return;
+    }
+    usage();
 }
 
 static void options_parse(struct options *options, int count, char **arguments)
@@ -136,12 +180,20 @@ static void options_parse(struct options *options, int count, char **arguments)
             options->must_repeat = true;
             continue;
         }
+        if (strcmp(name, "--leases") == 0) {
+            options->fixed.has_leases = true;
+            continue;
+        }
         if (strcmp(name, "--keep-going") == 0) {
             options->goes_on = true;
             continue;
         }
         if (value == NULL) usage();
         i++;
+        if (strcmp(name, "--without") == 0) {
+            leave_out(value);
+            continue;
+        }
         uint64_t number = number_of(value, &end);
         if (strcmp(name, "--seed") == 0)
             options->from = options->to = number;

@@ -412,6 +412,7 @@ void sim_members_lose(struct sim_node *node)
     struct sim_number *lost = &node->sim->members.numbers[node->number];
     for (uint32_t id = 0; id < SIM_GROUPS_MAX; id++) {
         struct sim_group_view *view = &node->views[id];
+        free(view->seen.terms);
         free(view->given.terms);
         if (node->number != 0)
             lost->durable[id] = view->durable;

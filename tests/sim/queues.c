@@ -304,7 +304,7 @@ bool queues_next(struct sim_client *client)
 static bool is_open(const struct message *message)
 {
     return message->publish == PUBLISH_OK && message->acked_us == 0 &&
-           !message->may_be_acked;
+           !message->may_be_acked && sim_is_heeded(SIM_RULE_KEPT);
 }
 
 bool queues_drain(struct sim_client *client)
@@ -330,8 +330,8 @@ void queues_end(struct sim *sim)
 {
     for (uint64_t i = 0; i < sim->queues->count; i++)
         if (is_open(message_of(sim, i)))
-            sim_fail(sim,
-                     "message %" PRIu64 " of topic t%u is lost: published, delivered %u "
-                     "times, never acknowledged",
-                     i, message_of(sim, i)->topic, message_of(sim, i)->deliveries);
+            sim_broken(sim, SIM_RULE_KEPT,
+                       "message %" PRIu64 " of topic t%u is lost: published, delivered %u "
+                       "times, never acknowledged",
+                       i, message_of(sim, i)->topic, message_of(sim, i)->deliveries);
 }

@@ -24,18 +24,22 @@ static void shadow_reserve(struct sim_shadow *shadow, uint64_t index)
     shadow->capacity = capacity;
 }
 
-/* Equal terms at one index of one log mean equal logs up to there. */
-static void shadow_take(struct sim_shadow *shadow, const struct rk_entry_log *log)
+/* Equal terms at one index of one log mean equal logs up to there. The index of the first
+ * entry that was not there before. */
+static uint64_t shadow_take(struct sim_shadow *shadow, const struct rk_entry_log *log)
 {
     uint64_t first = rk_entry_log_first(log), last = rk_entry_log_last(log), term;
+    uint64_t from = last + 1;
     shadow_reserve(shadow, last);
     for (uint64_t i = last; i + 1 >= first && i > 0; i--) {
         if (rk_entry_log_term(log, &term, i) != RK_OK) break;
         if (i <= shadow->last && i >= shadow->first && shadow->terms[i] == term) break;
         shadow->terms[i] = term;
+        if (i >= first) from = i;
     }
     shadow->first = first;
     shadow->last = last;
+    return from;
 }
 
 static void shadow_copy(struct sim_shadow *to, const struct sim_shadow *from)
@@ -65,7 +69,7 @@ bool sim_shadow_has(const struct sim_shadow *shadow, uint64_t index, uint64_t te
 void sim_check_given(struct sim_node *node)
 {
     for (uint32_t id = 0; node->host->is_running && id <= node->host->group_count; id++)
-        shadow_take(&node->views[id].given, node->host->groups[id]->log);
+        (void)shadow_take(&node->views[id].given, node->host->groups[id]->log);
 }
 
 void sim_check_stored(struct sim_node *node)
@@ -84,18 +88,21 @@ static void opened_group(struct sim_node *node, uint32_t id)
     if (hard->term < view->voted_term ||
         (hard->term == view->voted_term && view->voted_for != 0 &&
          hard->vote != view->voted_for))
-        sim_fail(node->sim,
-                 "%s group %u forgot its vote: for %" PRIu64 " in term %" PRIu64
-                 ", after the restart %" PRIu64 " in %" PRIu64,
-                 node->name, id, view->voted_for, view->voted_term, hard->vote, hard->term);
+        sim_broken(node->sim, SIM_RULE_VOTE,
+                   "%s group %u forgot its vote: for %" PRIu64 " in term %" PRIu64
+                   ", after the restart %" PRIu64 " in %" PRIu64,
+                   node->name, id, view->voted_for, view->voted_term, hard->vote,
+                   hard->term);
     if (!shadow_fits(&view->durable, group->log) && !shadow_fits(&view->given, group->log))
         sim_fail(node->sim,
                  "%s group %u recovered a log up to %" PRIu64 ", durable was %" PRIu64
                  ", under way %" PRIu64,
                  node->name, id, rk_entry_log_last(group->log), view->durable.last,
                  view->given.last);
-    shadow_take(&view->given, group->log);
+    (void)shadow_take(&view->given, group->log);
+    (void)shadow_take(&view->seen, group->log);
     shadow_copy(&view->durable, &view->given);
+    sim_matching_take(node, id, view->given.first);
     view->term = hard->term;
     view->vote = hard->vote;
     view->commit = hard->commit;
@@ -132,10 +139,10 @@ static void leader_seen(struct sim *sim, uint32_t id, uint64_t term, uint64_t nu
     }
     if (history->leaders[term] == 0) history->leaders[term] = number;
     if (history->leaders[term] != number)
-        sim_fail(sim,
-                 "group %u has two leaders in term %" PRIu64 ": number %" PRIu64
-                 " and number %" PRIu64,
-                 id, term, history->leaders[term], number);
+        sim_broken(sim, SIM_RULE_ELECTION,
+                   "group %u has two leaders in term %" PRIu64 ": number %" PRIu64
+                   " and number %" PRIu64,
+                   id, term, history->leaders[term], number);
 }
 
 static void vote_seen(struct sim_node *node, uint32_t id, uint64_t term, uint64_t for_whom)
@@ -143,10 +150,10 @@ static void vote_seen(struct sim_node *node, uint32_t id, uint64_t term, uint64_
     struct sim_group_view *view = &node->views[id];
     if (term < view->voted_term) return;
     if (term == view->voted_term && view->voted_for != for_whom)
-        sim_fail(node->sim,
-                 "%s votes twice in group %u, term %" PRIu64 ": for number %" PRIu64
-                 " and number %" PRIu64,
-                 node->name, id, term, view->voted_for, for_whom);
+        sim_broken(node->sim, SIM_RULE_VOTE,
+                   "%s votes twice in group %u, term %" PRIu64 ": for number %" PRIu64
+                   " and number %" PRIu64,
+                   node->name, id, term, view->voted_for, for_whom);
     view->voted_term = term;
     view->voted_for = for_whom;
 }
@@ -201,7 +208,10 @@ static void message_seen(struct sim_node *node, uint32_t id,
     case RK_RAFT_MSG_HEARTBEAT:
     case RK_RAFT_MSG_SNAP:
     case RK_RAFT_MSG_TIMEOUT_NOW:
-        if (message->type == RK_RAFT_MSG_TIMEOUT_NOW) transfer_seen(node, id, message->to);
+        if (message->type == RK_RAFT_MSG_TIMEOUT_NOW) {
+            transfer_seen(node, id, message->to);
+            sim_faults_handed_over(node);
+        }
         leader_seen(sim, id, message->term, number);
         vote_seen(node, id, message->term, number);
         if (message->entry_count > 0) sim_armed_check(node, ARMED_APPEND, 800);
@@ -267,10 +277,10 @@ static void committed_check(struct sim_node *node, uint32_t id,
         if (i < status->first_index) continue;
         if (rk_entry_log_term(log, &term, i) != RK_OK) continue; /* in a snapshot */
         if (entry->term != 0 && entry->term != term)
-            sim_fail(sim,
-                     "group %u: %s commits entry %" PRIu64 " of term %" PRIu64
-                     ", others of term %" PRIu64,
-                     id, node->name, i, term, entry->term);
+            sim_broken(sim, SIM_RULE_STATE,
+                       "group %u: %s commits entry %" PRIu64 " of term %" PRIu64
+                       ", others of term %" PRIu64,
+                       id, node->name, i, term, entry->term);
         if (entry->term != 0) continue;
         entry->term = term;
         entry->seen_term = status->hard_state.term;
@@ -293,10 +303,10 @@ static void new_leader_check(struct sim_node *node, uint32_t id, uint64_t term)
         if (entry->term == 0 || entry->seen_term >= term) continue;
         if (i < rk_entry_log_first(log)) return;
         if (rk_entry_log_term(log, &have, i) != RK_OK || have != entry->term)
-            sim_fail(sim,
-                     "group %u: %s leads term %" PRIu64 " without entry %" PRIu64
-                     " of term %" PRIu64,
-                     id, node->name, term, i, entry->term);
+            sim_broken(sim, SIM_RULE_COMPLETENESS,
+                       "group %u: %s leads term %" PRIu64 " without entry %" PRIu64
+                       " of term %" PRIu64,
+                       id, node->name, term, i, entry->term);
         return; /* equal here: equal before, too */
     }
 }
@@ -333,6 +343,23 @@ static void match_check(struct sim_node *node, uint32_t id,
     }
 }
 
+/* Rule 14: who answers reads by its lease has no successor. What came before a pause may
+ * still be answered after it. */
+static void lease_check(struct sim_node *node, uint32_t id,
+                        const struct rk_raft_status *status)
+{
+    struct sim *sim = node->sim;
+    const struct sim_history *history = &sim->histories[id];
+    if (!status->has_lease || node->unpaused_us >= node->turn_us) return;
+    for (uint64_t term = status->hard_state.term + 1; term < history->leader_capacity;
+         term++)
+        if (history->leaders[term] != 0)
+            sim_fail(sim,
+                     "%s answers reads of group %u by its lease of term %" PRIu64
+                     ", number %" PRIu64 " leads term %" PRIu64,
+                     node->name, id, status->hard_state.term, history->leaders[term], term);
+}
+
 /* Rule 20: a leader that waits for its disk for long is one no more. */
 static void disk_check(struct sim_node *node, uint32_t id)
 {
@@ -358,8 +385,9 @@ static void hash_check(struct sim_node *node, uint32_t id, uint64_t applied, boo
     if (hash == 0) hash = 1;
     if (entry->hash == 0) entry->hash = hash;
     if (entry->hash != hash)
-        sim_fail(sim, "%s group %u: the state after entry %" PRIu64 " differs", node->name,
-                 id, applied);
+        sim_broken(sim, SIM_RULE_STATE,
+                   "%s group %u: the state after entry %" PRIu64 " differs", node->name, id,
+                   applied);
 }
 
 static void view_check(struct sim_node *node, uint32_t id)
@@ -375,8 +403,8 @@ static void view_check(struct sim_node *node, uint32_t id)
     if (hard->term < view->term || hard->commit < view->commit || applied < view->applied)
         sim_fail(sim, "%s group %u goes back in term, commit or applied", node->name, id);
     if (hard->term == view->term && view->vote != 0 && hard->vote != view->vote)
-        sim_fail(sim, "%s group %u changes its vote within term %" PRIu64, node->name, id,
-                 hard->term);
+        sim_broken(sim, SIM_RULE_VOTE, "%s group %u changes its vote within term %" PRIu64,
+                   node->name, id, hard->term);
     if (hard->commit > status.last_index || applied > hard->commit)
         sim_fail(sim, "%s group %u: applied %" PRIu64 ", commit %" PRIu64 ", last %" PRIu64,
                  node->name, id, applied, hard->commit, status.last_index);
@@ -392,6 +420,7 @@ static void view_check(struct sim_node *node, uint32_t id)
                      " by counting in term %" PRIu64,
                      node->name, id, hard->commit, term, hard->term);
     }
+    sim_matching_take(node, id, shadow_take(&view->seen, group->log));
     if (is_leader || status.role == RK_RAFT_CANDIDATE)
         sim_ballots_campaign(sim, id, hard->term);
     if (hard->term > view->term) sim_ballots_term(node, id, hard->term);
@@ -399,6 +428,7 @@ static void view_check(struct sim_node *node, uint32_t id)
     if (status.leader != RK_RAFT_NONE) leader_seen(sim, id, hard->term, status.leader);
     committed_check(node, id, &status);
     sim_members_view(node, id, status.role);
+    sim_bounds_view(node, id, &status);
     if (applied != view->applied) hash_check(node, id, applied, false);
     view->term = hard->term;
     view->vote = hard->vote;
@@ -409,6 +439,7 @@ static void view_check(struct sim_node *node, uint32_t id)
      */
     if (!is_leader || node->host->is_removed) return;
     contact_check(node, id);
+    lease_check(node, id, &status);
     disk_check(node, id);
     match_check(node, id, &status);
 }
@@ -420,6 +451,7 @@ void sim_check_flushed(struct sim_node *node)
     sim_members_node(node);
     for (uint32_t id = 0; id <= node->host->group_count; id++)
         view_check(node, id);
+    node->was_full = node->host->is_full;
     if (node->views[0].applied <= history->shown) return;
     history->shown = node->views[0].applied;
     sim_clients_state(node);
@@ -440,8 +472,10 @@ void sim_check_end(struct sim *sim)
 void sim_check_free(struct sim *sim)
 {
     sim_members_free(sim);
+    sim_matching_free(sim);
     for (uint32_t id = 0; id < SIM_GROUPS_MAX; id++) {
         for (uint32_t i = 0; i < SIM_NODES_MAX; i++) {
+            free(sim->nodes[i].views[id].seen.terms);
             free(sim->nodes[i].views[id].given.terms);
             free(sim->nodes[i].views[id].durable.terms);
         }

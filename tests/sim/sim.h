@@ -1,12 +1,13 @@
 /* sim.h - a whole cluster in one process: the shipped host, raft, log and state machines on
  * a simulated clock, network and disks.
  *
- * One seed decides everything, so that it replays. world.c the clock and the nodes, net.c
- * the connections between them, messages.c what raft bears beyond what connections do,
- * disk.c what a node writes and what a crash leaves of it, faults.c what goes wrong,
- * raft_check.c and ballots.c what must hold inside, members.c and operator.c who takes
- * part, client.c and the workloads locks.c, queues.c, caches.c what clients do and what
- * they must see. */
+ * One seed decides everything, so that it replays. run.c is its life; world.c the clock and
+ * the nodes, net.c the connections between them, messages.c what raft bears beyond what
+ * connections do, disk.c what a node writes and what a crash leaves of it, faults.c what
+ * goes wrong, raft_check.c, matching.c, bounds.c and ballots.c what must hold inside,
+ * members.c and operator.c who takes part, client.c and the workloads locks.c, queues.c,
+ * caches.c what clients do and what they must see, probes.c that the cluster goes on once
+ * faults are over. */
 #ifndef RK_TEST_SIM_H
 #define RK_TEST_SIM_H
 
@@ -16,6 +17,7 @@
 #include "base/random.h"
 #include "host/host.h"
 #include "storage/memfs.h"
+#include "storage/reserve.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,6 +36,15 @@ enum {
 struct sim;
 struct sim_node;
 
+/* What Raft and its users live by. Each can be left out of a run (--without), to see who
+ * else finds a planted bug. */
+enum sim_rule {
+#define SIM_RULE(rule, text) SIM_RULE_##rule,
+#include "rules.def"
+#undef SIM_RULE
+    SIM_RULES
+};
+
 /* What a seed decides at its start. */
 struct sim_config {
     uint32_t nodes, slots; /* members at birth; names of nodes that there are */
@@ -42,11 +53,14 @@ struct sim_config {
     uint64_t snapshot_bytes, segment_bytes;
     uint64_t net_min_us, net_max_us;
     uint64_t disk_min_us, disk_max_us;
-    uint64_t drift_ppm; /* clocks run by up to this too fast or too slow */
-    uint64_t fault_ms;  /* mean time between faults */
-    uint64_t faults;    /* bits of enum fault */
-    uint64_t gap_ms;    /* mean pause of a client between operations */
-    uint64_t run_ms;    /* under faults */
+    uint64_t drift_ppm;         /* clocks run by up to this too fast or too slow */
+    uint64_t fault_ms;          /* mean time between faults */
+    uint64_t faults;            /* bits of enum fault */
+    uint64_t gap_ms;            /* mean pause of a client between operations */
+    uint64_t run_ms;            /* under faults */
+    uint64_t uncommitted_bytes; /* of a leader's proposals; 0: the host's own bound */
+    uint64_t reserve_bytes;     /* each disk keeps back; 0: disks never fill up */
+    bool has_leases;            /* reads trust clocks; no early vote */
     uint32_t resources, topics, keys;
     bool has_message_faults; /* of every thousand messages so many: */
     uint64_t lost_per_mille, twice_per_mille, late_per_mille, short_per_mille;
@@ -83,6 +97,7 @@ struct sim_group_view { /* of one node */
     uint64_t term, vote, commit, applied;
     bool is_leader;
     uint64_t lead_us;                          /* since when */
+    struct sim_shadow seen;                    /* after the last turn */
     struct sim_shadow given;                   /* to the disk */
     struct sim_shadow durable;                 /* and completed */
     uint64_t voted_term, voted_for;            /* as said on the wire */
@@ -93,6 +108,10 @@ struct sim_group_view { /* of one node */
     /* As the leader of change_term: entries up to change_seen were looked at, the last one
      * that changes the membership is change_index. */
     uint64_t change_term, change_seen, change_index;
+    /* As the leader of own_term: entries up to own_last were looked at; is_counted once
+     * raft's count of what is not committed is exact. */
+    uint64_t own_term, own_last;
+    bool is_counted;
 };
 
 /* The node dies right after it did this. */
@@ -127,6 +146,7 @@ struct sim_node {
     bool is_cleanly_idle;
     struct rk_list backlog; /* of a paused node */
     uint64_t timer;         /* number of the timer that counts */
+    uint64_t turn_us;       /* when the last turn began */
     uint64_t rate_ppm;      /* 1,000,000: exact */
     uint64_t clock_from_us, clock_base_us, boot_ms;
     int64_t wall_lead_ms;
@@ -137,6 +157,12 @@ struct sim_node {
     bool is_batch_written;      /* and not yet reported */
     uint64_t tend;
     struct rk_host_work *work[RK_HOST_LANES];
+    struct rk_reserve reserve;
+    bool has_reserve;       /* it is open */
+    bool is_refused;        /* the log met a full disk since the last look */
+    bool is_full, was_full; /* as told to the host; also before the last turn */
+    bool is_limited;        /* its disk has little room, by our doing */
+    uint64_t capacity;      /* then, in all */
     uint64_t heard_us[SIM_NODES_MAX];
     uint64_t unpaused_us;
     enum sim_armed armed;
@@ -163,6 +189,12 @@ struct sim_committed {
     uint64_t term;      /* of the entry */
     uint64_t seen_term; /* term of the node at which its commit was first seen */
     uint64_t hash;      /* of the state after it; 0: not taken */
+};
+
+struct sim_matched {         /* an entry that some log had, committed or not */
+    uint64_t term, previous; /* the term of the entry before it */
+    uint64_t hash, size;     /* of its data */
+    uint32_t older;          /* what others had at this index: its place and 1; 0: none */
 };
 
 struct sim_conf { /* a membership, from index on; sets are bits by number */
@@ -196,7 +228,11 @@ struct sim_history { /* of one group */
     struct sim_committed *entries;
     uint64_t count, capacity; /* entries 1 .. count - 1 are committed */
     uint64_t shown;           /* the highest index that any node ever applied */
-    uint64_t *leaders;        /* number by term; 0: none seen */
+    struct sim_matched *matched;
+    uint32_t matched_count, matched_capacity;
+    uint32_t *matched_at; /* by index: the place of the newest and 1; 0: none */
+    uint64_t matched_end; /* as many indexes */
+    uint64_t *leaders;    /* number by term; 0: none seen */
     uint64_t leader_capacity;
     uint8_t *campaigns; /* by term: somebody was a candidate */
     uint64_t campaign_capacity;
@@ -251,6 +287,10 @@ struct sim {
 /* main.c: the rule that was broken; prints seed, time and command and ends the process. */
 __attribute__((noreturn, format(printf, 2, 3))) void sim_fail(const struct sim *sim,
                                                               const char *format, ...);
+/* Likewise, unless this rule was left out. */
+__attribute__((format(printf, 3, 4))) void
+sim_broken(const struct sim *sim, enum sim_rule rule, const char *format, ...);
+bool sim_is_heeded(enum sim_rule rule);
 __attribute__((format(printf, 2, 3))) void sim_say(const struct sim *sim,
                                                    const char *format, ...);
 static inline uint64_t sim_below(struct sim *sim, uint64_t bound)
@@ -271,8 +311,9 @@ void sim_trace(struct sim *sim, uint64_t value);
 /* world.c */
 struct sim *sim_new(uint64_t seed, const struct sim_config *fixed);
 void sim_free(struct sim *sim);
-/* The whole life of a seed. */
-void sim_run(struct sim *sim);
+/* The first nodes start soon. */
+void sim_world_start(struct sim *sim);
+void sim_run_until(struct sim *sim, uint64_t time_us);
 /* An event of a node: skipped if the node died meanwhile, late if it is paused. */
 struct sim_event *sim_after(struct sim *sim, uint64_t delay_us, struct sim_node *node,
                             sim_action action, void *context, uint64_t number);
@@ -290,10 +331,12 @@ void sim_node_resume(struct sim_node *node);
 void sim_node_touch(struct sim_node *node);
 bool sim_node_is_up(const struct sim_node *node);
 uint64_t sim_node_boot_us(const struct sim_node *node);
-/* All live nodes know a confirmed leader of each group. */
-bool sim_is_settled(struct sim *sim);
 /* A node that leads some group; a random one if there is none. */
 struct sim_node *sim_some_leader(struct sim *sim);
+
+/* run.c */
+/* The whole life of a seed. */
+void sim_run(struct sim *sim);
 
 /* net.c */
 void sim_net_init(struct sim *sim);
@@ -326,6 +369,8 @@ void sim_armed_check(struct sim_node *node, enum sim_armed armed, uint64_t most_
 void sim_disk_write(struct sim_node *node, struct rk_wal *wal, struct rk_wal_batch *batch);
 void sim_disk_work(struct sim_node *node, struct rk_host_work *work);
 bool sim_disk_has_work(const struct sim_node *node);
+/* Looks at the room on the disk now and then, from now on. */
+void sim_disk_watch(struct sim_node *node);
 /* Decides what the batch and the work under way leave behind; before the host is closed. */
 void sim_disk_crash(struct sim_node *node, enum rk_memfs_crash_mode mode);
 
@@ -334,6 +379,9 @@ uint64_t sim_faults_pick(struct sim *sim);
 void sim_faults_start(struct sim *sim);
 void sim_faults_heal(struct sim *sim);
 bool sim_faults_have_members(const struct sim *sim);
+bool sim_faults_fill_disks(const struct sim *sim);
+/* The node has just asked another one to take its place. */
+void sim_faults_handed_over(struct sim_node *node);
 /* Ends the node, which comes back with an empty disk, as one that is to join. */
 void sim_node_wipe(struct sim_node *node);
 /* Losing it leaves every group a majority, and nobody is about to change that. */
@@ -349,6 +397,13 @@ void sim_check_end(struct sim *sim);
 void sim_check_free(struct sim *sim);
 
 bool sim_shadow_has(const struct sim_shadow *shadow, uint64_t index, uint64_t term);
+
+/* matching.c */
+/* The node's log has these entries now. */
+void sim_matching_take(struct sim_node *node, uint32_t id, uint64_t from);
+const struct sim_matched *sim_matching_find(const struct sim *sim, uint32_t id,
+                                            uint64_t index, uint64_t term);
+void sim_matching_free(struct sim *sim);
 
 /* members.c */
 bool sim_conf_is_quorum(const struct sim_conf *conf, uint64_t set);
@@ -372,6 +427,12 @@ bool sim_members_held(struct sim *sim, uint64_t number, uint32_t id, uint64_t in
 /* As it was last seen there; 0: unknown. */
 uint64_t sim_members_term(const struct sim *sim, uint64_t number, uint32_t id);
 bool sim_members_can_lose(struct sim *sim, const struct sim_node *node);
+
+/* bounds.c */
+void sim_bounds_view(struct sim_node *node, uint32_t id,
+                     const struct rk_raft_status *status);
+/* The node is sent a frame that it must not take. */
+void sim_stranger_speaks(struct sim_node *node);
 
 /* ballots.c */
 void sim_ballots_campaign(struct sim *sim, uint32_t id, uint64_t term);
@@ -399,4 +460,8 @@ void sim_clients_end(struct sim *sim);
 void sim_clients_left(struct sim *sim);
 /* The state of group 0 went on, and this node is the first to show it. */
 void sim_clients_state(struct sim_node *node);
+
+/* probes.c */
+/* Asks once for a write of each group: they are all answered. */
+bool sim_has_progress(struct sim *sim);
 #endif

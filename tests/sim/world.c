@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { WALL_MS = 1800000, TURN_US = 300, TIMER_US = 1000000, SETTLE_US = 10000 };
+enum { WALL_MS = 1800000, TURN_US = 300, TIMER_US = 1000000 };
 
 void *sim_alloc(size_t count, size_t size)
 {
@@ -98,7 +98,7 @@ static bool run_next(struct sim *sim)
     return true;
 }
 
-static void run_until(struct sim *sim, uint64_t time_us)
+void sim_run_until(struct sim *sim, uint64_t time_us)
 {
     for (;;) {
         struct rk_heap_node *top = rk_heap_top(&sim->events);
@@ -151,13 +151,19 @@ static void fall(struct sim *sim, struct sim_node *node, void *context, uint64_t
 
 void sim_node_fall(struct sim_node *node, enum rk_status status, const char *text)
 {
-    if (!node->may_fail)
+    if (node->has_fallen) return;
+    /* Its reserve is used up, too, by what could not be refused. */
+    bool is_full = status == RK_EFULL && node->is_limited && node->is_full &&
+                   node->reserve.level == RK_RESERVE_CRITICAL;
+    if (!node->may_fail && !is_full)
         sim_fail(node->sim, "%s can not go on: %s: %s", node->name, rk_status_text(status),
                  text);
-    if (node->has_fallen) return;
     sim_say(node->sim, "%s falls: %s", node->name, text);
     node->has_fallen = true;
-    node->sim->counts.io_errors++;
+    if (node->may_fail)
+        node->sim->counts.io_errors++;
+    else
+        node->sim->counts.full_ends++;
     sim_world_after(node->sim, 0, node, fall, NULL, 0);
 }
 
@@ -173,6 +179,7 @@ void sim_node_touch(struct sim_node *node)
     struct sim *sim = node->sim;
     if (node->is_turn_open || !sim_node_is_up(node)) return;
     node->is_turn_open = true;
+    node->turn_us = sim->now_us;
     rk_host_tick(node->host, time_of(node));
     sim_after(sim, sim_below(sim, TURN_US), node, flush, NULL, 0);
 }
@@ -262,6 +269,9 @@ static void clock_begin(struct sim_node *node, bool is_new_boot)
     node->clock_from_us = sim->now_us;
     node->rate_ppm =
         1000000 + sim_between(sim, 0, 2 * sim->config.drift_ppm) - sim->config.drift_ppm;
+    if (sim->config.has_leases) /* they stand or fall by it */
+        node->rate_ppm = sim_chance(sim, 50) ? 1000000 - sim->config.drift_ppm
+                                             : 1000000 + sim->config.drift_ppm;
     if (node->rate_ppm < 999000 || node->rate_ppm > 1001000) sim->counts.skewed++;
 }
 
@@ -299,6 +309,8 @@ static void options_fill(struct sim_node *node, struct rk_host_options *options,
         .side_bytes = sim->config.snapshot_bytes % 3 == 0 ? 64 : 0,
         .slice_bytes = sim->config.snapshot_bytes % 3 == 0 ? 1 : 0,
         .segment_bytes = sim->config.segment_bytes,
+        .uncommitted_bytes = sim->config.uncommitted_bytes,
+        .has_lease_reads = sim->config.has_leases,
         .fs = rk_memfs_fs(node->disk),
     };
 }
@@ -358,6 +370,12 @@ void sim_node_start(struct sim_node *node)
         sim_members_lose(node);
         return;
     }
+    if (status == RK_EFULL && node->is_limited) {
+        sim_say(sim, "%s finds no room to start: %s", node->name, error);
+        sim_world_after(sim, 1000 * sim_between(sim, 10, 300), node, restart, NULL,
+                        node->life);
+        return;
+    }
     if (status != RK_OK)
         sim_fail(sim, "%s does not start: %s: %s", node->name, rk_status_text(status),
                  error);
@@ -367,6 +385,7 @@ void sim_node_start(struct sim_node *node)
     sim_net_started(node);
     sim_net_follow(node);
     sim_node_touch(node);
+    sim_disk_watch(node);
 }
 
 static void backlog_drop(struct sim_node *node)
@@ -449,9 +468,9 @@ struct sim_node *sim_some_leader(struct sim *sim)
     return &sim->nodes[from];
 }
 
-/* --- the run ------------------------------------------------------------------------- */
+/* --- the world ----------------------------------------------------------------------- */
 
-static void config_pick(struct sim *sim)
+static void config_pick(struct sim *sim, bool has_leases)
 {
     struct sim_config *config = &sim->config;
     static const uint32_t timeouts[3] = {200, 300, 1000};
@@ -472,7 +491,12 @@ static void config_pick(struct sim *sim)
         (sim_chance(sim, 70) ? sim_between(sim, 100, 2000) : sim_between(sim, 2000, 20000));
     config->drift_ppm = sim_chance(sim, 50) ? sim_below(sim, 25000) : 100;
     config->fault_ms = config->election_ms * sim_between(sim, 1, 6) / 2;
+    config->has_leases = sim_chance(sim, 10) || has_leases;
+    if (config->has_leases) config->drift_ppm = 25000;
+    config->uncommitted_bytes = sim_chance(sim, 30) ? sim_between(sim, 200, 3000) : 0;
     config->faults = sim_faults_pick(sim);
+    if (sim_faults_fill_disks(sim)) config->segment_bytes = 16384;
+    config->reserve_bytes = 8 * config->segment_bytes;
     config->slots = config->nodes;
     if (sim_faults_have_members(sim)) config->slots += 1 + (uint32_t)sim_below(sim, 2);
     config->gap_ms = sim_between(sim, 2, 40);
@@ -491,7 +515,7 @@ struct sim *sim_new(uint64_t seed, const struct sim_config *fixed)
     rk_random_init(&sim->random, rk_hash_mix(seed, 0x72756b756e));
     rk_heap_init(&sim->events, event_before);
     rk_arena_init(&sim->arena);
-    config_pick(sim);
+    config_pick(sim, fixed->has_leases);
     if (fixed->nodes != 0) {
         sim->config.slots += fixed->nodes - sim->config.nodes;
         sim->config.nodes = fixed->nodes;
@@ -518,6 +542,12 @@ struct sim *sim_new(uint64_t seed, const struct sim_config *fixed)
     return sim;
 }
 
+void sim_world_start(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->config.nodes; i++)
+        sim_world_after(sim, sim_below(sim, 500000), &sim->nodes[i], restart, NULL, 0);
+}
+
 void sim_free(struct sim *sim)
 {
     struct rk_heap_node *top;
@@ -536,113 +566,4 @@ void sim_free(struct sim *sim)
     sim_check_free(sim);
     rk_arena_fini(&sim->arena);
     free(sim);
-}
-
-bool sim_is_settled(struct sim *sim)
-{
-    for (uint32_t i = 0; i < sim->config.slots; i++) {
-        struct sim_node *node = &sim->nodes[i];
-        struct rk_host_status status;
-        if (!sim_members_has(sim, node)) continue;
-        if (!sim_node_is_up(node)) return false;
-        rk_host_status(node->host, &status);
-        if (status.is_damaged) sim_fail(sim, "%s is %s", node->name, status.state);
-        if (!status.has_quorum) return false;
-    }
-    return true;
-}
-
-static void states_print(struct sim *sim)
-{
-    for (uint32_t i = 0; i < sim->config.slots; i++) {
-        struct sim_node *node = &sim->nodes[i];
-        struct rk_host_status status;
-        if (!sim_node_is_up(node)) continue;
-        rk_host_status(node->host, &status);
-        fprintf(stderr, "%s: %s%s\n", node->name, status.state,
-                status.has_quorum ? "" : ", no quorum");
-        for (uint32_t id = 0; id < status.group_count; id++) {
-            const struct rk_host_group_status *at = &status.groups[id];
-            fprintf(stderr,
-                    "  group %u: %s of term %" PRIu64 " led by %s, log %" PRIu64 "-%" PRIu64
-                    ", commit %" PRIu64 ", applied %" PRIu64 "\n",
-                    id, at->role, at->term, at->leader, at->first_index, at->last_index,
-                    at->commit, at->applied);
-        }
-    }
-}
-
-static void settle(struct sim *sim, uint64_t limit_ms, const char *when)
-{
-    uint64_t began_us = sim->now_us;
-    while (!sim_is_settled(sim)) {
-        uint64_t end_us =
-            (sim->healed_us > began_us ? sim->healed_us : began_us) + 1000 * limit_ms;
-        if (sim->now_us >= end_us) states_print(sim);
-        if (sim->now_us >= end_us)
-            sim_fail(sim, "no confirmed leader of every group %u ms after %s",
-                     (unsigned)limit_ms, when);
-        run_until(sim, sim->now_us + SETTLE_US);
-    }
-}
-
-/* Every node has applied as much as any other. */
-static bool is_level(struct sim *sim)
-{
-    for (uint32_t id = 0; id <= sim->config.groups; id++) {
-        uint64_t applied = 0;
-        for (uint32_t i = 0; i < sim->config.slots; i++) {
-            const struct sim_node *node = &sim->nodes[i];
-            if (!sim_members_has(sim, node)) continue;
-            if (applied == 0) applied = node->views[id].applied;
-            if (node->views[id].applied != applied) return false;
-        }
-    }
-    return true;
-}
-
-void sim_run(struct sim *sim)
-{
-    const struct sim_config *config = &sim->config;
-    for (uint32_t i = 0; i < config->nodes; i++)
-        sim_world_after(sim, sim_below(sim, 500000), &sim->nodes[i], restart, NULL, 0);
-    if (sim_chance(sim, 70)) {
-        run_until(sim, sim->now_us + 600000);
-        settle(sim, 20000, "the birth");
-    }
-    sim_clients_start(sim);
-    sim_faults_start(sim);
-    run_until(sim, sim->now_us + 1000 * config->run_ms);
-    sim_say(sim, "healing");
-    sim_faults_heal(sim);
-    sim->is_healed = true;
-    sim->healed_us = sim->now_us;
-    settle(sim, 10 * (uint64_t)config->election_ms, "healing");
-    sim_say(sim, "settled");
-    run_until(sim, sim->now_us + 200000);
-    sim->is_draining = true;
-    uint64_t end_us = sim->now_us + 40000000;
-    while (!sim_clients_are_done(sim)) {
-        if (sim->now_us > end_us) sim_clients_end(sim);
-        run_until(sim, sim->now_us + 50000);
-    }
-    sim_clients_end(sim);
-    end_us = sim->now_us + 60000000;
-    while (!sim_operator_is_done(sim)) {
-        if (sim->now_us > end_us) states_print(sim);
-        if (sim->now_us > end_us)
-            sim_fail(sim, "the groups do not reach the wished members");
-        run_until(sim, sim->now_us + 50000);
-    }
-    /* Longer than any lease, session, wait, and what a new leader adds. */
-    sim->is_ending = true;
-    run_until(sim, sim->now_us + 12000000);
-    end_us = sim->now_us + 10000 * (uint64_t)config->election_ms;
-    while (!is_level(sim)) {
-        if (sim->now_us > end_us) states_print(sim);
-        if (sim->now_us > end_us) sim_fail(sim, "the nodes do not reach the same entry");
-        run_until(sim, sim->now_us + 1000);
-    }
-    sim_check_end(sim);
-    sim_clients_left(sim);
 }
