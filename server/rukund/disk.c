@@ -79,6 +79,8 @@ static bool tend(struct rk_disk *disk, struct rk_wal *wal, bool is_idle)
     enum rk_status status = rk_wal_tend(wal, is_idle, &more, &error);
     if (is_idle) disk->is_tended = status != RK_OK || !more;
     if (status == RK_EFULL) {
+        /* The log needs what was kept back, and soon. */
+        if (disk->reserve.level != RK_RESERVE_CRITICAL) disk->polled_ms = 0;
         disk->is_refused = true;
         atomic_store(&disk->is_full, true);
         return true;

@@ -34,15 +34,12 @@ static void set_full(struct sim_node *node, bool is_full)
     rk_host_set_full(node->host, is_full);
 }
 
-static void watch(struct sim *sim, struct sim_node *node, void *context, uint64_t number)
+static void look(struct sim_node *node)
 {
+    const struct sim *sim = node->sim;
     struct rk_storage_error error = {""};
     enum rk_reserve_level level = RK_RESERVE_OK;
     bool has_more;
-    (void)context;
-    (void)number;
-    if (!sim_node_is_up(node)) return;
-    sim_after(sim, 250 * (uint64_t)sim->config.election_ms, node, watch, NULL, 0);
     if (sim->now_us < node->disk_stuck_until_us) return;
     if (!node->has_reserve) {
         enum rk_status status = rk_reserve_open(&node->reserve, rk_memfs_fs(node->disk),
@@ -53,6 +50,15 @@ static void watch(struct sim *sim, struct sim_node *node, void *context, uint64_
     (void)!rk_reserve_poll(&node->reserve, node->is_refused, &level, &has_more, &error);
     node->is_refused = false;
     set_full(node, level != RK_RESERVE_OK);
+}
+
+static void watch(struct sim *sim, struct sim_node *node, void *context, uint64_t number)
+{
+    (void)context;
+    (void)number;
+    if (!sim_node_is_up(node)) return;
+    sim_after(sim, 250 * (uint64_t)sim->config.election_ms, node, watch, NULL, 0);
+    look(node);
 }
 
 void sim_disk_watch(struct sim_node *node)
@@ -72,6 +78,7 @@ static void cared(struct sim_node *node, enum rk_status status,
     }
     node->is_refused = true;
     set_full(node, true);
+    if (node->reserve.level != RK_RESERVE_CRITICAL) look(node);
 }
 
 /* --- the log ------------------------------------------------------------------------- */
