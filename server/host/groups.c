@@ -592,7 +592,9 @@ void rk_group_propose(struct rk_group *group)
 void rk_group_timers(struct rk_group *group)
 {
     struct rk_host *host = group->host;
-    if (!group->is_serving) return;
+    if (!group->is_serving &&
+        (!RK_MUTANT(expiry_before_noop) || !rk_group_is_leader(group)))
+        return;
     uint64_t time = rk_group_time(group);
     uint64_t now = time > RK_HOST_DUE_LATE_MS ? time - RK_HOST_DUE_LATE_MS : 0;
     if (RK_MUTANT(expiry_early)) now += 1000;
