@@ -133,6 +133,11 @@ uint64_t rk_raft_committed(const struct rk_raft *raft)
     return raft->log.committed;
 }
 
+uint64_t rk_raft_last_index(const struct rk_raft *raft)
+{
+    return rk_raft_log_last(&raft->log);
+}
+
 uint64_t rk_raft_wanted_snapshot(const struct rk_raft *raft)
 {
     return raft->role == RK_RAFT_LEADER ? raft->wanted_snapshot : 0;

@@ -414,6 +414,7 @@ uint64_t rk_raft_term(const struct rk_raft *raft);
 uint64_t rk_raft_leader(const struct rk_raft *raft); /* 0: unknown */
 bool rk_raft_is_leader(const struct rk_raft *raft);
 uint64_t rk_raft_committed(const struct rk_raft *raft);
+uint64_t rk_raft_last_index(const struct rk_raft *raft);
 /* Rule 4; false unless leader. */
 bool rk_raft_has_committed_in_term(const struct rk_raft *raft);
 void rk_raft_status(const struct rk_raft *raft, struct rk_raft_status *out);

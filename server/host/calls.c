@@ -172,6 +172,7 @@ void rk_call_propose(struct rk_call *call)
     rk_buf_u32(&group->sizes, (uint32_t)(group->proposals.size - before));
     call->state = RK_CALL_PROPOSED;
     call->sends++;
+    call->log_index = 0;
     rk_list_remove(&call->link);
     rk_list_push_back(&group->proposed, &call->link);
     group->batch_calls++;
@@ -186,6 +187,17 @@ bool rk_call_is_repeated(const struct rk_call *call, const struct rk_machine *ma
          other != NULL; other = other->next_same)
         if (other != call && other->state == RK_CALL_PROPOSED) return true;
     return rk_machine_remembers(machine, client, call->seq);
+}
+
+/* Its answer may still be to come: whether the log has it is known once all is applied that
+ * was in it when the call came. The call that brought it there may be gone, by its deadline
+ * or with its home. */
+static bool may_be_in_log(struct rk_call *call)
+{
+    const struct rk_group *group = call->group;
+    if (!rk_call_may_repeat(call)) return false;
+    if (call->log_index == 0) call->log_index = rk_raft_last_index(group->raft);
+    return rk_machine_index(group->machine) < call->log_index;
 }
 
 static void lead(struct rk_call *call)
@@ -210,7 +222,10 @@ static void lead(struct rk_call *call)
     if (host->is_full && !RK_MUTANT(full_ignored) &&
         rk_op_info((enum rk_op)call->op)->grows &&
         !rk_call_is_repeated(call, group->machine)) {
-        rk_call_fail(call, RK_EFULL, "the leader's disk or memory is full");
+        if (may_be_in_log(call))
+            call->retry_ms = rk_host_now(host) + host->tick_ms;
+        else
+            rk_call_fail(call, RK_EFULL, "the leader's disk or memory is full");
         return;
     }
     if (call->op != RK_OP_QUEUE_CONSUME && call->op != RK_OP_CLUSTER_TRANSFER) {

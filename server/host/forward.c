@@ -23,6 +23,7 @@ void rk_call_forward(struct rk_call *call, struct rk_member *leader)
     rk_list_remove(&call->link);
     rk_list_push_back(&leader->forwarded, &call->link);
     call->state = RK_CALL_FORWARDED;
+    call->log_index = 0;
     call->target = leader;
     call->sends++;
     call->retry_ms = now + FORWARD_AGAIN_MS;

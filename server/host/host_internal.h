@@ -153,6 +153,8 @@ struct rk_call {
     uint64_t first_unanswered;
     uint64_t min_index;  /* reads: the answer needs this index applied */
     uint64_t want_index; /* reads: of the caller's position; 0: none */
+    uint64_t
+        log_index; /* writes: what was in the log when it was to be refused; 0: not yet */
     uint64_t generation; /* of the slot: together the id on peer links */
     uint32_t slot;       /* in host->call_slots */
     uint32_t part;       /* of gather */

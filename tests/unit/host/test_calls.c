@@ -1,6 +1,8 @@
 /* Calls of every kind, at every node. */
 #include "cluster.h"
 
+#include "base/slot.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -275,6 +277,37 @@ static void test_full_leader_repeats_answers(void **state)
         rk_host_set_full(cluster->nodes[i].host, false);
 }
 
+/* Likewise what is in its log, though the call that brought it there is over. */
+static void test_full_leader_knows_its_log(void **state)
+{
+    (void)state;
+    uint32_t group = rk_host_group_of(cluster->nodes[0].host,
+                                      rk_slot_of_topic(RK_SLICE_LITERAL("full")));
+    int leader = cluster_leader(cluster, group);
+    assert_true(leader >= 0);
+    uint64_t disk_ms = cluster->disk_ms;
+    cluster->disk_ms = 300;
+    struct rk_request *request =
+        cluster_request(cluster, RK_OP_QUEUE_PUBLISH, "{\"topic\":\"full\",\"data\":1}");
+    request->client = RK_SLICE_LITERAL("late");
+    request->seq = request->first_unanswered = 1;
+    request->deadline_ms = 100;
+    const struct rk_reply *reply =
+        cluster_answer(cluster, cluster_send(cluster, (uint32_t)leader, request), 5000);
+    assert_int_equal(reply->status, RK_EUNKNOWN);
+    rk_host_set_full(cluster->nodes[leader].host, true);
+    request->deadline_ms = 5000;
+    reply = cluster_answer(cluster, cluster_send(cluster, (uint32_t)leader, request), 5000);
+    assert_int_equal(reply->status, RK_OK);
+    /* What is not there is refused without waiting for what comes after it. */
+    request->seq = 2;
+    reply = cluster_answer(cluster, cluster_send(cluster, (uint32_t)leader, request), 5000);
+    assert_int_equal(reply->status, RK_EFULL);
+    assert_int_equal(cluster_leader(cluster, group), leader);
+    rk_host_set_full(cluster->nodes[leader].host, false);
+    cluster->disk_ms = disk_ms;
+}
+
 static void test_transfer_moves_the_leader(void **state)
 {
     (void)state;
@@ -312,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_not_leader_when_not_to_be_forwarded),
         cmocka_unit_test(test_same_id_same_answer),
         cmocka_unit_test(test_full_leader_repeats_answers),
+        cmocka_unit_test(test_full_leader_knows_its_log),
         cmocka_unit_test(test_transfer_moves_the_leader),
         cmocka_unit_test(test_all_nodes_agree),
     };
