@@ -175,14 +175,16 @@ static void ack_seen(struct sim_node *node, uint32_t id,
                  node->name, id, index, term);
 }
 
-/* Rule 12: who is to lead has all that its leader has. */
+/* Rule 12: who is to lead has all that its leader has; or it follows a later one, of whom
+ * this one has not heard. */
 static void transfer_seen(struct sim_node *node, uint32_t id, uint64_t to)
 {
     struct sim *sim = node->sim;
     const struct rk_entry_log *log = node->host->groups[id]->log;
     uint64_t last = rk_entry_log_last(log), term = 0;
     if (rk_entry_log_term(log, &term, last) == RK_OK &&
-        !sim_members_held(sim, to, id, last, term))
+        !sim_members_held(sim, to, id, last, term) &&
+        sim_members_term(sim, to, id) <= rk_raft_term(node->host->groups[id]->raft))
         sim_fail(sim,
                  "%s group %u hands over to number %" PRIu64 ", which lacks entry %" PRIu64,
                  node->name, id, to, last);
