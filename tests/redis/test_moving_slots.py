@@ -315,7 +315,7 @@ def test_invalidate_finds_what_moves(cluster, tmp_path):
                 cluster.move_slot(slot, masters[(at + len(moved) % 2 + 1) % len(masters)])
                 moved.append(slot)
 
-    flags = ["--engine", "redis", "--redis-url", cluster.url()]
+    flags = ["--engine", "redis", "--redis-url", cluster.url("prefix=moves:")]
     with Nodes(1, flags=flags, folder=tmp_path / "nodes") as nodes:
         node = nodes.wait_ready()["n1"]
         thread = threading.Thread(target=mover, daemon=True)
