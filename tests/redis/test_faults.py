@@ -503,6 +503,7 @@ def test_sentinel_loses_writes(group):
 # Slots move
 
 
+@pytest.mark.slow
 def test_slots_move():
     """Those of the locks, of the topics and of what is in use, key by key, all the time."""
     with redis_server.Cluster(node_timeout_ms=15000) as servers:
