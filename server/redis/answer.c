@@ -62,7 +62,7 @@ struct rk_redis_link *rk_redis_aim(struct rk_redis *redis, const struct rk_redis
 {
     if (call->node != 0)
         return call->node <= redis->node_count ? redis->nodes[call->node - 1] : NULL;
-    if (redis->url->kind != RK_REDIS_CLUSTER) return redis->nodes[0];
+    if (!rk_redis_is_cluster(redis)) return redis->nodes[0];
     if (call->slot != CALL_ANY_SLOT) return redis->slots[call->slot];
     for (uint32_t i = 0; i < redis->node_count; i++)
         if (redis->nodes[i]->state == LINK_UP && !redis->nodes[i]->is_leaving)
@@ -114,7 +114,7 @@ static void redirect(struct rk_redis_link *link, struct rk_redis_call *call,
     uint32_t slot;
     uint16_t port;
     note_text(call, text);
-    if (redis->url->kind != RK_REDIS_CLUSTER ||
+    if (!rk_redis_is_cluster(redis) ||
         rk_redis_read_redirect(text, &slot, host, &port) != RK_OK) {
         finish_text(redis, call, RK_EIO, call->text);
         return;

@@ -49,7 +49,7 @@ static void take_info(struct rk_redis_link *link, const struct redisReply *reply
     rk_redis_read_info(&link->server, rk_redis_text(reply), &link->is_replica, &is_loading);
     if (is_loading) {
         rk_redis_link_fail(link, "LOADING: Redis is reading its data set");
-    } else if (link->redis->url->kind != RK_REDIS_CLUSTER &&
+    } else if (!rk_redis_is_cluster(link->redis) &&
                rk_slice_is_equal(rk_redis_info_field(rk_redis_text(reply), "redis_mode"),
                                  RK_SLICE_LITERAL("cluster"))) {
         link->is_denied = true;

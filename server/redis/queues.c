@@ -53,14 +53,18 @@ void rk_args_eval(struct rk_args *args, struct rk_ask *call, enum rk_store_scrip
                   const struct rk_store_topic *other, rk_ask_heard *answered)
 {
     const struct rk_store_topic *topic = call->topic;
-    struct rk_slice keys[4] = {topic->key, topic->flight, topic->none};
+    struct rk_slice keys[6] = {topic->key, topic->flight, topic->none};
+    uint32_t count = 3;
     if (args->items == NULL) {
         rk_ask_fail(call, RK_ENOMEM, NULL, "out of memory");
         return;
     }
-    if (other != NULL) keys[3] = other->key;
-    rk_ask_eval(call, script, keys, other != NULL ? 4 : 3, args->items, args->count,
-                answered);
+    if (other != NULL) keys[count++] = other->key;
+    if (call->listed != 0 && !rk_redis_is_cluster(call->store->redis)) {
+        keys[count++] = call->store->queues->topics_keys[0];
+        keys[count++] = rk_buf_slice(&call->store->meta_key);
+    }
+    rk_ask_eval(call, script, keys, count, args->items, args->count, answered);
 }
 
 /* --- the list of topics ------------------------------------------------------------ */
@@ -128,6 +132,7 @@ static void add_made(struct rk_args *args, const struct rk_ask *call,
         rk_args_number(args, call->listed);
     else
         rk_args_text(args, "");
+    rk_args_number(args, call->store->history);
 }
 
 static void published(struct rk_ask *call, const struct redisReply *reply)
@@ -230,7 +235,6 @@ static void publish(struct rk_ask *call)
     rk_args_text(&args, RK_HAS(request, FENCE_NAME) ? "1" : "0");
     rk_args_add(&args, request->fence_name);
     rk_args_number(&args, FENCE_IDLE_MS);
-    rk_args_number(&args, call->store->history);
     rk_args_text(&args, call->begins != 0 ? "1" : "0");
     rk_args_number(&args, head.bits);
     rk_args_number(&args, head.bit_count);
@@ -285,7 +289,7 @@ static void rule(struct rk_ask *call, const char *op)
         rk_ask_fail(call, RK_ENOMEM, NULL, "out of memory");
         return;
     }
-    rk_args_begin(&args, call, op, 4 + 16);
+    rk_args_begin(&args, call, op, 5 + 16);
     add_made(&args, call, made);
     rk_args_text(&args, request->dead ? "1" : "0");
     rk_args_number(&args, request->limit != 0 ? request->limit : RK_BATCH_MAX);

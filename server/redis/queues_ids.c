@@ -272,7 +272,7 @@ static enum rk_status line_read(const struct rk_ask *call, struct settling *sett
     bool is_delete = call->request.op == RK_OP_QUEUE_DELETE;
     if (id.attempt == 0 && !is_delete)
         settling->results[at].status = RK_ERANGE;
-    else if (id.history != call->store->history || topic == 0)
+    else if (topic == 0)
         settling->results[at].status = RK_EGONE;
     else
         line->topic = topic;
@@ -289,7 +289,8 @@ static enum rk_status line_read(const struct rk_ask *call, struct settling *sett
     return RK_OK;
 }
 
-/* Of a history that may have begun since this node asked. */
+/* Of a history that may have begun since this node asked, which then knows topics by
+ * numbers that are others' now. Which messages there are Redis alone knows. */
 static bool has_foreign(const struct rk_ask *call)
 {
     struct rk_delivery_id id;

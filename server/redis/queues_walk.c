@@ -197,9 +197,10 @@ static void job_done(struct rk_ask *job, const struct redisReply *reply)
 static void job_rule(struct rk_ask *job, const char *op, uint64_t number)
 {
     struct rk_args args;
-    rk_args_begin(&args, job, op, 4);
+    rk_args_begin(&args, job, op, 5);
     rk_args_add(&args, job->topic->name);
     rk_args_number(&args, number);
+    rk_args_number(&args, job->store->history);
     rk_args_text(&args, "0");
     rk_args_text(&args, "0");
     rk_args_eval(&args, job, RK_SCRIPT_ADMIN, NULL, job_done);

@@ -168,6 +168,11 @@ void rk_redis_note_facts(struct rk_redis *redis)
     if (redis->io.facts != NULL) redis->io.facts(redis->io.context);
 }
 
+bool rk_redis_is_cluster(const struct rk_redis *redis)
+{
+    return redis->url->kind == RK_REDIS_CLUSTER;
+}
+
 bool rk_redis_is_up(const struct rk_redis *redis)
 {
     return redis->is_up;
@@ -201,7 +206,7 @@ const struct rk_redis_server *rk_redis_server_of(const struct rk_redis *redis,
                                                  struct rk_slice key)
 {
     const struct rk_redis_link *link = NULL;
-    if (redis->url->kind != RK_REDIS_CLUSTER)
+    if (!rk_redis_is_cluster(redis))
         link = redis->nodes[0];
     else if (key.size > 0)
         link = redis->slots[rk_redis_slot(key)];
@@ -267,8 +272,8 @@ static struct rk_redis_call *begin_call(struct rk_redis *redis,
 static uint64_t launch(struct rk_redis *redis, struct rk_redis_call *call,
                        struct rk_slice key)
 {
-    bool is_cluster = redis->url->kind == RK_REDIS_CLUSTER;
-    call->slot = is_cluster && key.size > 0 ? rk_redis_slot(key) : CALL_ANY_SLOT;
+    call->slot =
+        rk_redis_is_cluster(redis) && key.size > 0 ? rk_redis_slot(key) : CALL_ANY_SLOT;
     redis->stats.commands++;
     redis->stats.pending++;
     redis->pending_bytes += call->bytes.size;

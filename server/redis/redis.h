@@ -210,6 +210,8 @@ const char *rk_redis_reason(const struct rk_redis *redis);
  * turn. An empty key: any master. */
 const struct rk_redis_server *rk_redis_server_of(const struct rk_redis *redis,
                                                  struct rk_slice key);
+/* Whether keys of one call may have different masters. */
+bool rk_redis_is_cluster(const struct rk_redis *redis);
 /* Masters known: 1 unless a Cluster; 0 before its map is known. The numbering for
  * rk_redis_ask.node holds until the map changes. */
 uint32_t rk_redis_node_count(const struct rk_redis *redis);

@@ -161,10 +161,7 @@ static void meta_ask(struct rk_store *store)
     char history[24];
     /* Below 2^63, as those of clusters; never 0. */
     (void)snprintf(history, sizeof(history), "%" PRIu64, rk_random_next(&random) >> 1 | 1);
-    rk_buf_reset(&store->scratch);
-    rk_buf_printf(&store->scratch, "%srukun:meta", store->prefix);
-    if (rk_buf_check(&store->scratch) != RK_OK) return;
-    struct rk_slice key = rk_buf_slice(&store->scratch);
+    struct rk_slice key = rk_buf_slice(&store->meta_key);
     struct rk_slice args[] = {RK_SLICE_LITERAL("1"), rk_slice_of_string(cluster),
                               rk_slice_of_string(history)};
     _Static_assert(RK_STORE_FORMAT == 1, "args[0] is the format");
@@ -325,6 +322,8 @@ static enum rk_status store_init(struct rk_store *store,
             script_make(store, (enum rk_store_script_id)i, options->clock);
         if (status != RK_OK) return status;
     }
+    rk_buf_printf(&store->meta_key, "%srukun:meta", store->prefix);
+    if (rk_buf_check(&store->meta_key) != RK_OK) return RK_ENOMEM;
     store->tick = evtimer_new(options->base, on_tick, store);
     if (store->tick == NULL) return RK_ENOMEM;
     struct rk_random random;
@@ -353,6 +352,7 @@ enum rk_status rk_store_new(struct rk_store **out, const struct rk_store_options
     rk_arena_init(&store->replies);
     rk_arena_init(&store->args);
     rk_buf_init(&store->scratch);
+    rk_buf_init(&store->meta_key);
     enum rk_status status = store_init(store, options);
     if (status != RK_OK) {
         rk_store_free(store);
@@ -376,6 +376,7 @@ void rk_store_free(struct rk_store *store)
     rk_arena_fini(&store->replies);
     rk_arena_fini(&store->args);
     rk_buf_fini(&store->scratch);
+    rk_buf_fini(&store->meta_key);
     rk_free(store->lanes);
     rk_free(store->free_lanes);
     rk_free(store);

@@ -280,11 +280,13 @@ class Redis:
 
 class Tap:
     """A way to a Redis that a test can make deaf: while is_muted, what Redis sends to those who
-    subscribe is lost, and all connections live."""
+    subscribe is lost, and all connections live. before(data): called with what is about to be
+    sent to Redis."""
 
     def __init__(self, redis):
         self.redis = redis
         self.is_muted = False
+        self.before = lambda data: None
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.sockets = [self.listener]
@@ -301,7 +303,7 @@ class Tap:
                 self.sockets += [client, server]
                 subscribers = []
                 self._run(self._pass_on, client, server, lambda data, of=subscribers: (
-                    of.append(True) if b"SUBSCRIBE" in data else None) or True)
+                    of.append(True) if b"SUBSCRIBE" in data else self.before(data)) or True)
                 self._run(self._pass_on, server, client, lambda _, of=subscribers: not (
                     of and self.is_muted))
         except OSError:

@@ -8,6 +8,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LUA = ROOT / "server" / "redis" / "lua"
 START_MS = 1_700_000_000_000
 EPOCH_MS = 1_577_836_800_000  # of message numbers
+HISTORY = 77
 
 
 class RedisError(Exception):
@@ -113,19 +114,20 @@ class Topics:
         return self.numbers.setdefault(topic, len(self.numbers) + 1)
 
     def publish(self, topic, *bodies, client="", seq=0, first=0, fence="", fence_name=None,
-                number=None, **each):
+                number=None, keys=(), **each):
         fields = {"cost": 336, "size": 1, "priority": 0, "group": "", "delay_ms": 0,
                   "deliver_at": 0, "ttl_ms": 0, "publish_id": "", "scope": 0, "unique": ""}
         fields.update(each)
-        # What the beginning of ids says is the node's affair: slot 0 and history 77 here.
-        head = b"m" + bytes([1, 0, 77])
+        # What the beginning of ids says is the node's affair: slot 0 and HISTORY here.
+        head = b"m" + bytes([1, 0, HISTORY])
         # Three bytes after the letter: four digits, and the last four bits.
         digits = b"maeae"
-        args = [topic, self.number(topic) if number is None else number, digits, crc32c(head),
-                fence, "0" if fence_name is None else "1", fence_name or "", 86400000, 77, 0, 77 & 15, 4]
+        args = [topic, self.number(topic) if number is None else number, HISTORY, digits,
+                crc32c(head), fence, "0" if fence_name is None else "1", fence_name or "",
+                86400000, 0, HISTORY & 15, 4]
         for body in bodies:
             args += [body, *fields.values()]
-        return self.run("publish", topic, *args, client=client, seq=seq, first=first)
+        return self.run("publish", topic, *args, client=client, seq=seq, first=first, keys=keys)
 
     def consume(self, topic, max=1, visibility="", wait="", bytes_max=1 << 20, **call):
         left, due, *out = self.run("consume", topic, max, visibility, bytes_max, "c1", wait,
@@ -144,10 +146,10 @@ class Topics:
 
     def configure(self, topic, **settings):
         flat = [part for item in settings.items() for part in item]
-        return self.run("configure", topic, topic, self.number(topic), 0, 0, *flat)
+        return self.run("configure", topic, topic, self.number(topic), HISTORY, 0, 0, *flat)
 
     def admin(self, op, topic, number="", dead=0, limit=1000, keys=(), name=None):
-        out = self.run(op, topic, name or topic, number, dead, limit, keys=keys)
+        out = self.run(op, topic, name or topic, number, HISTORY, dead, limit, keys=keys)
         return out and out[0]
 
     def info(self, topic):
@@ -175,8 +177,8 @@ def crc32c(data, crc=0):
 
 
 def message_id(number, topic_number):
-    """As core/api/delivery_id.h says, for slot 0 and history 77."""
-    body = bytearray([1, 0, 77])
+    """As core/api/delivery_id.h says, for slot 0 and HISTORY."""
+    body = bytearray([1, 0, HISTORY])
     value = topic_number << 40 | number
     while value >= 0x80:
         body.append(value & 0x7F | 0x80)

@@ -307,6 +307,39 @@ def test_what_is_new_after_a_loss_is_known_at_every_node(over):
             assert answer.status == 200, f"{node}: {answer}"
 
 
+@pytest.mark.parametrize("before", ["add", "publish"])
+def test_a_loss_while_a_topic_is_made(before):
+    """Between a node's questions (whose data are these, under which number is the topic listed)
+    and what it has made of the answers: nothing of before the loss goes into what comes to be."""
+    with Redis(aof=True) as redis, redis_server.Tap(redis) as tap, \
+            Cluster(flags=["--engine", "redis", "--redis-url", tap.url()]) as cluster:
+        cluster.wait_ready()
+        for node in cluster:
+            publish(node, 1, "old")
+            assert node.post("/queue/ack", {"id": consume(node, "old")["id"]}).status == 200
+        seen = []
+
+        def lose(data):
+            ops = [op for op in ("add", "publish") if f"\r\n{op}\r\n".encode() in data]
+            if b"\r\nnew-made\r\n" not in data or "lost" in seen:
+                return
+            seen.extend(ops)
+            if before in ops and "add" in seen:
+                redis("FLUSHALL")
+                seen.append("lost")
+
+        tap.before = lose
+        publish(cluster["n1"], 1, "new-made")
+        tap.before = lambda data: None
+        assert "lost" in seen, seen
+        assert redis("HGET", "{q:topics}", "new-made"), "it is listed"
+        publish(cluster["n2"], 1, "newer")  # asks again whose data Redis holds
+        publish(cluster["n3"], 1, "new-made")
+        for node in (cluster["n1"], cluster["n3"]):
+            answer = node.post("/queue/ack", {"id": consume(cluster["n2"], "new-made")["id"]})
+            assert answer.status == 200, f"{node}: {answer}"
+
+
 @pytest.mark.slow
 def test_redis_forgets_some(over):
     with LossRun(*over()) as run:

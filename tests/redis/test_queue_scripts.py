@@ -4,7 +4,7 @@ import random
 
 import pytest
 from redis_server import Redis
-from script_bench import EPOCH_MS, LUA, Connection, Refused, Topics, message_id
+from script_bench import EPOCH_MS, HISTORY, LUA, Connection, Refused, Topics, message_id
 
 
 @pytest.fixture(scope="module")
@@ -327,6 +327,39 @@ def test_whose_data_it_is_can_be_asked_of_a_full_redis(topics, full):
     assert topics.redis("EVAL", meta, 1, "rukun:meta", 1, "second", 78) == [b"1", b"second", b"77"]
     full(0)
     assert topics.redis("EVAL", meta, 1, "rukun:meta", 1, "third", 79) == [b"1", b"second", b"77"]
+
+
+LISTED = ("{q:topics}", "rukun:meta")
+
+
+@pytest.mark.parametrize("way", ["publish", "configure", "pause", "redrive"])
+def test_a_topic_is_made_as_told(topics, way):
+    """While Redis holds what the node was told before, else nothing is made."""
+    redis = topics.redis
+    [dead] = topics.publish("old", "a", number=1)
+    topics.settle("nack", "old", topics.take("old"), dead=1)
+
+    def make():
+        if way == "publish":
+            return topics.publish("new", "b", number=2, keys=LISTED)
+        if way == "redrive":
+            return topics.admin("redrive", "old", number=2, name="new",
+                                keys=("q:{new}", *LISTED))
+        return topics.admin(way, "new", number=2, keys=LISTED)
+
+    for number, history in ((None, None), (2, None), (None, HISTORY), (3, HISTORY), (2, 78)):
+        redis("DEL", *LISTED)
+        if number is not None:
+            redis("HSET", "{q:topics}", "new", number)
+        if history is not None:
+            redis("HSET", "rukun:meta", "history", history)
+        before = everything(redis, "q:*new*")
+        assert make() is None
+        assert everything(redis, "q:*new*") == before == {}
+    redis("HSET", "{q:topics}", "new", 2)
+    redis("HSET", "rukun:meta", "history", HISTORY)
+    assert make() is not None
+    assert redis("HGET", "q:{new}:info", "history") == str(HISTORY).encode()
 
 
 def test_a_bound_never_falls(topics):

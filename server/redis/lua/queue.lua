@@ -9,11 +9,12 @@
 -- 3 one that never exists. While its slot moves to another server of a Cluster, Redis runs a
 -- script only where all keys that were named exist, and fails it at the first other key that
 -- has moved or is new: in the middle. A key that is nowhere makes it answer TRYAGAIN instead.
+-- Of a call that may make a topic two more may follow: see is_as_told.
 -- ARGV: 1 operation, 2 whether the topic holds dead letters, 3 size of the prefix,
 -- 4 channel, 5 client or '', 6 seq, 7 first_unanswered, 8 how long the answer is kept.
 -- Answers: status, time in us, whether a topic is to be listed, then what the operation
 -- says; of a refusal field, text and a number. Status 1: the topic has to be listed first;
--- 2: it was made when Redis held another history than the node knows.
+-- 2: Redis holds, or held when the topic was made, another history than the node knows.
 local call, format = redis.call, string.format
 local now = math.floor(now_us / 1000)
 local ARGS = 8 -- before those of the operation
@@ -77,6 +78,15 @@ local function topic_open(base, is_dead)
     topic.history = values[COUNT + 3] or ''
     opened[base] = topic
     return topic
+end
+
+-- Whether what the node was told before it has a topic made still holds: under which number
+-- that is listed, and whose data this is. Where Redis is one server the two keys that say so
+-- follow the others, from KEYS[at] on, so that no loss comes in between. In a Cluster they are
+-- in slots of their own, and what one master loses is not what others lose.
+local function is_as_told(at, name, number, history)
+    return not KEYS[at] or (call('HGET', KEYS[at], name) == number and
+        call('HGET', KEYS[at + 1], 'history') == history)
 end
 
 local function topic_create(topic, name, number)

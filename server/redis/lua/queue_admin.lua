@@ -1,28 +1,40 @@
 -- configure, pause, resume, purge, redrive, and what nodes do by themselves: number (a topic
--- was listed), sweep. KEYS 4: redrive's target. ARGV after the common ones: 1 name, 2 number
--- or '', 3 whether dead letters are meant (purge), 4 limit (redrive), then names and values of
--- settings. name and number are those of the topic that the call may have to make.
+-- was listed), sweep. KEYS 4: redrive's target; the next two: see is_as_told. ARGV after the
+-- common ones: 1 name, 2 number or '', 3 history, 4 whether dead letters are meant (purge),
+-- 5 limit (redrive), then names and values of settings. name and number are those of the topic
+-- that the call may have to make.
 local function arg(i) return ARGV[ARGS + i] end
 
 local function unknown() return refuse(-4, 'topic', 'there is no such topic') end
 
 local admin = {}
 
--- The topic, made if it is new; nil: it has to be listed first.
+-- What is answered if a topic cannot be made yet, else nil.
+local function not_yet(at)
+    if arg(2) == '' then return {1, now_us, 0} end
+    if not is_as_told(at, arg(1), arg(2), arg(3)) then return {2, now_us, 0} end
+    return nil
+end
+
+-- The topic is made, or gets its number. Or: what is answered instead.
 local function ensure(topic)
-    if topic.is_absent or topic.number == 0 then
-        if arg(2) == '' then return nil end
-        if topic.is_absent then topic_create(topic, arg(1), 0) end
-        set(topic, 'number', tonumber(arg(2)))
-        needs_listing = false
+    if not topic.is_absent and topic.number ~= 0 then return nil end
+    local answer = not_yet(4)
+    if answer then return answer end
+    if topic.is_absent then
+        topic_create(topic, arg(1), 0)
+        set(topic, 'history', arg(3))
     end
-    return topic
+    set(topic, 'number', tonumber(arg(2)))
+    needs_listing = false
+    return nil
 end
 
 function admin.configure(topic)
-    if not ensure(topic) then return {1, now_us, 0} end
+    local answer = ensure(topic)
+    if answer then return answer end
     local wanted = {retry_ms = topic.retry_ms, retry_max_ms = topic.retry_max_ms}
-    for i = ARGS + 5, #ARGV, 2 do wanted[ARGV[i]] = tonumber(ARGV[i + 1]) end
+    for i = ARGS + 6, #ARGV, 2 do wanted[ARGV[i]] = tonumber(ARGV[i + 1]) end
     if topic.is_dead then wanted.deliveries_max = 0 end
     if wanted.retry_max_ms < wanted.retry_ms then
         return refuse(-6, 'retry_max_ms', 'retry_max_ms ' .. text(wanted.retry_max_ms) ..
@@ -33,7 +45,8 @@ function admin.configure(topic)
 end
 
 function admin.pause(topic)
-    if not ensure(topic) then return {1, now_us, 0} end
+    local answer = ensure(topic)
+    if answer then return answer end
     set(topic, 'paused', 1)
     return answer_of(0)
 end
@@ -49,7 +62,7 @@ end
 -- beside its loop.
 function admin.purge(topic)
     if topic.is_absent then return unknown() end
-    if arg(3) == '1' and not topic.is_dead then topic = topic_dead(topic) end
+    if arg(4) == '1' and not topic.is_dead then topic = topic_dead(topic) end
     if topic.is_absent then return answer_of(0) end
     local count, base = topic.count, topic.base
     local keys = {base, topic.flight}
@@ -104,7 +117,7 @@ end
 -- Oldest first, as far as the target has room. Those in flight stay with who reads the dead
 -- letters.
 local function redrive(from, to)
-    local limit, count, after = tonumber(arg(4)), 0, 0
+    local limit, count, after = tonumber(arg(5)), 0, 0
     while count < limit do
         local ids = call('ZRANGEBYSCORE', from.base .. ':order', '(' .. text(after), '+inf',
             'LIMIT', 0, 100)
@@ -132,8 +145,10 @@ function admin.redrive(topic)
     end
     local to = topic_open(KEYS[4], false)
     if to.is_absent then
-        if arg(2) == '' then return {1, now_us, 0} end
+        local answer = not_yet(5)
+        if answer then return answer end
         topic_create(to, arg(1), tonumber(arg(2)))
+        set(to, 'history', arg(3))
     else
         due_move(to)
     end
@@ -158,7 +173,7 @@ local function main()
     if ARGV[1] ~= 'sweep' then begin(ARGV[1] == 'configure') end
     forget()
     answer = admin[ARGV[1]](topic_begin())
-    if answer[1] ~= 1 then return remember(answer) end
+    if answer[1] ~= 1 and answer[1] ~= 2 then return remember(answer) end
     forget(true)
     return answer
 end

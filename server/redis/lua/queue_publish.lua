@@ -1,6 +1,7 @@
 -- queue.publish: all messages or none.
--- ARGV after the common ones: 1 name, 2 number or '', 3 the beginning of ids, 4 its CRC-32C, 5 fence or '', 6 whether it has a name, 7 that, 8 how long a
--- fence is kept, 9 history, 10 whether that was asked for just now, 11 the bits of the
+-- KEYS 4, 5: see is_as_told. ARGV after the common ones: 1 name, 2 number or '', 3 history,
+-- 4 the beginning of ids, 5 its CRC-32C, 6 fence or '', 7 whether it has a name, 8 that, 9 how
+-- long a fence is kept, 10 whether the history was asked for just now, 11 the bits of the
 -- beginning that do not fill a digit, 12 how many they are, then for each message:
 -- body, cost, size, priority, group, delay_ms, deliver_at, ttl_ms, publish id, scope of the
 -- unique key, unique key.
@@ -21,7 +22,7 @@ local DIGITS = 'abcdefghijklmnopqrstuvwxyz234567'
 
 -- The text of a message's id: see core/api/delivery_id.h. Its number is the topic's, times
 -- 2^40, plus the message's own, as a varint, which the two parts never leave as one number.
-local id_head, id_crc, id_bits, id_bit_count = arg(3), bit.bnot(arg(4)), arg(11) + 0, arg(12) + 0
+local id_head, id_crc, id_bits, id_bit_count = arg(4), bit.bnot(arg(5)), arg(11) + 0, arg(12) + 0
 
 local function id_text(topic, number)
     local bytes, count = {}, 5
@@ -177,8 +178,8 @@ local function no_room(topic, inputs)
 end
 
 local function publish(topic)
-    local fence_key = topic.base .. (arg(6) == '1' and ':fence:' .. arg(7) or ':fence')
-    local fence = tonumber(arg(5))
+    local fence_key = topic.base .. (arg(7) == '1' and ':fence:' .. arg(8) or ':fence')
+    local fence = tonumber(arg(6))
     local known = fence and call('GET', fence_key)
     local highest, idle_at = (known or ''):match('^(%d+) until=(%d+)$')
     highest = highest and now < idle_at + 0 and highest + 0
@@ -192,13 +193,13 @@ local function publish(topic)
     if refusal then return refusal end
     if topic.is_absent then topic_create(topic, arg(1), 0) end
     if topic.number == 0 then set(topic, 'number', tonumber(arg(2))) end
-    if topic.history ~= arg(9) then set(topic, 'history', arg(9)) end
+    if topic.history ~= arg(3) then set(topic, 'history', arg(3)) end
     needs_listing = false
     local ids = {}
     for i, input in ipairs(inputs) do ids[i] = publish_one(topic, input) end
     if fence then
-        call('SET', fence_key, format('%.0f until=%.0f', fence, now + arg(8)), 'PX',
-            keep_ms(arg(8)))
+        call('SET', fence_key, format('%.0f until=%.0f', fence, now + arg(9)), 'PX',
+            keep_ms(arg(9)))
     end
     return answer_of(unpack(ids))
 end
@@ -207,10 +208,13 @@ local function main()
     local answer = repeated_answer()
     if answer then return answer end
     local topic = topic_open(KEYS[1], ARGV[2] == '1')
-    if topic.history ~= '' and topic.history ~= arg(9) and arg(10) ~= '1' then
+    if topic.history ~= '' and topic.history ~= arg(3) and arg(10) ~= '1' then
         return {2, now_us, 0}
     end
-    if topic.number == 0 and arg(2) == '' then return {1, now_us, 0} end
+    if topic.number == 0 then
+        if arg(2) == '' then return {1, now_us, 0} end
+        if not is_as_told(4, arg(1), arg(2), arg(3)) then return {2, now_us, 0} end
+    end
     begin(true)
     forget()
     return remember(publish(topic_begin()))
