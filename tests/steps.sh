@@ -201,6 +201,10 @@ cmd_test() {
         esac
         shift
     done
+    # A step of --all that is asked for by name needs its packages, too.
+    while read -r name limit when; do
+        [[ $when != all || " ${wanted[*]} " != *" $name "* ]] || all=1
+    done < <(steps)
     need_packages build run test ${all:+test-all}
     mkdir -p "$log"
     while read -r name limit when; do
