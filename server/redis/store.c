@@ -13,6 +13,7 @@ enum {
     META_RETRY_MS = 200,
     META_DEADLINE_MS = 5000,
     META_FRESH_MS = 1000,
+    SAY_AGAIN_MS = 60000,
 };
 
 extern const char rk_lua_clock[], rk_lua_store_meta[], rk_lua_store_topics[];
@@ -92,6 +93,17 @@ static uint64_t number_of(const struct redisReply *reply)
     return reply->type == REDIS_REPLY_STRING ? strtoull(reply->str, NULL, 10) : 0;
 }
 
+/* What goes on is said once, and then rarely. */
+static void say_refusal(struct rk_store *store)
+{
+    uint64_t now = rk_store_now();
+    if (strcmp(store->said, store->refusal) == 0 && now < store->said_ms + SAY_AGAIN_MS)
+        return;
+    memcpy(store->said, store->refusal, sizeof(store->said));
+    store->said_ms = now;
+    rk_store_log(store, RK_REDIS_ERROR, "%s", store->refusal);
+}
+
 static void meta_known(struct rk_store *store, const struct redisReply *reply)
 {
     const char *cluster = store->io.cluster(store->io.context);
@@ -117,9 +129,10 @@ static void meta_known(struct rk_store *store, const struct redisReply *reply)
         (void)snprintf(store->refusal, sizeof(store->refusal),
                        "%srukun:meta has no history", store->prefix);
     if (store->refusal[0] != '\0') {
-        rk_store_log(store, RK_REDIS_ERROR, "%s", store->refusal);
+        say_refusal(store);
         meta_again(store);
     } else {
+        store->said[0] = '\0';
         if (history != store->last_history) rk_queues_forget(store);
         store->history = store->last_history = history;
         store->meta_known_ms = rk_store_now();

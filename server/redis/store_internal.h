@@ -125,6 +125,8 @@ struct rk_store {
     uint64_t meta_asked_ms; /* when Redis was asked for it last */
     uint64_t meta_known_ms; /* when it said so last */
     char refusal[256];
+    char said[256];   /* of it, in the log, */
+    uint64_t said_ms; /* and when */
     struct rk_store_stats stats;
     struct rk_queue_store *queues;
 };
