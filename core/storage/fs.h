@@ -51,6 +51,9 @@ struct rk_fs {
     enum rk_status (*pwrite)(struct rk_file *file, uint64_t offset, const void *data,
                              size_t size);
     enum rk_status (*datasync)(struct rk_file *file); /* data and size; never retried */
+    /* Those bytes go to the device now and are waited for, so that a later sync, of this or
+     * another file, has less to wait for. Durable they are with the next datasync only. */
+    enum rk_status (*write_back)(struct rk_file *file, uint64_t offset, uint64_t size);
     enum rk_status (*size)(struct rk_file *file, uint64_t *out);
     enum rk_status (*truncate)(struct rk_file *file, uint64_t size);
     enum rk_status (*sync_dir)(struct rk_fs *fs, const char *path);

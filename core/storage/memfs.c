@@ -189,6 +189,16 @@ static enum rk_status memfs_datasync(struct rk_file *file)
     return verdict_status(memfs, verdict);
 }
 
+/* A crash may lose what was written back, and what was not may survive it, as before. */
+static enum rk_status memfs_write_back(struct rk_file *file, uint64_t offset, uint64_t size)
+{
+    struct rk_memfs *memfs = memfs_of(file->fs);
+    (void)offset;
+    (void)size;
+    enum verdict verdict = count_op(memfs);
+    return inode_of(file) == NULL ? RK_EIO : verdict_status(memfs, verdict);
+}
+
 static enum rk_status memfs_size(struct rk_file *file, uint64_t *out)
 {
     const struct inode *inode = inode_of(file);
@@ -327,6 +337,7 @@ struct rk_memfs *rk_memfs_new(uint64_t seed)
         .pread = memfs_pread,
         .pwrite = memfs_pwrite,
         .datasync = memfs_datasync,
+        .write_back = memfs_write_back,
         .size = memfs_size,
         .truncate = memfs_truncate,
         .sync_dir = memfs_sync_dir,

@@ -29,8 +29,8 @@ struct rk_fs *rk_memfs_fs(struct rk_memfs *memfs);
  * open stays open but fails with RK_EIO until it is closed; new opens work. */
 void rk_memfs_crash(struct rk_memfs *memfs, enum rk_memfs_crash_mode mode);
 
-/* Operations are counted from 1: open, pwrite, datasync, truncate, sync_dir, rename,
- * unlink, mkdir, lock. Reads, size and list are not counted. */
+/* Operations are counted from 1: open, pwrite, datasync, write_back, truncate,
+ * sync_dir, rename, unlink, mkdir, lock. Reads, size and list are not counted. */
 uint64_t rk_memfs_op_count(const struct rk_memfs *memfs);
 /* Counted operation number `at` (of all since new) fails with status and does nothing, or a
  * pwrite does part of its work; once, or for ever if is_sticky. at 0 switches it off. */

@@ -4,10 +4,13 @@
 
 #include <inttypes.h>
 
+enum { BACK_SIZE = 1 << 20 };
+
 struct rk_snapshot_file {
     struct rk_fs *fs;
     struct rk_file *file;
     uint64_t size;
+    uint64_t back_size; /* of it that was given to the device */
     char dir[RK_FS_PATH_MAX];
     char path[RK_FS_PATH_MAX];
     char final[RK_FS_PATH_MAX];
@@ -17,6 +20,16 @@ static enum rk_status fail(struct rk_storage_error *error, enum rk_status status
                            const char *path, const char *what)
 {
     return rk_storage_fail(error, status, "%s: %s: %s", path, what, rk_status_text(status));
+}
+
+/* A large file does not wait in memory for its end: whoever syncs then, the log above all,
+ * would wait for all of it. */
+static enum rk_status write_back(struct rk_file *file, uint64_t *back_size, uint64_t size)
+{
+    if (size - *back_size < BACK_SIZE) return RK_OK;
+    uint64_t from = *back_size;
+    *back_size = size;
+    return file->fs->write_back(file, from, size - from);
 }
 
 enum rk_status rk_snapshot_file_create(struct rk_snapshot_file **out, struct rk_fs *fs,
@@ -51,7 +64,9 @@ enum rk_status rk_snapshot_file_write(struct rk_snapshot_file *file,
         file->fs->pwrite(file->file, file->size, block->bytes.data, block->bytes.size);
     if (status != RK_OK) return fail(error, status, file->path, "cannot be written");
     file->size += block->bytes.size;
-    return RK_OK;
+    status = write_back(file->file, &file->back_size, file->size);
+    if (status != RK_OK) fail(error, status, file->path, "cannot be written");
+    return status;
 }
 
 void rk_snapshot_file_abort(struct rk_snapshot_file *file)
@@ -181,6 +196,7 @@ struct rk_snapshot_sink {
     struct rk_file *file;
     struct rk_snapshot_id id;
     uint64_t size;
+    uint64_t back_size;
     char dir[RK_FS_PATH_MAX];
     char path[RK_FS_PATH_MAX];
     char final[RK_FS_PATH_MAX];
@@ -203,6 +219,7 @@ enum rk_status rk_snapshot_sink_open(struct rk_snapshot_sink **out, struct rk_fs
     if (status == RK_OK)
         status = fs->open(fs, &sink->file, sink->path, RK_FS_WRITE | RK_FS_CREATE);
     if (status == RK_OK) status = fs->size(sink->file, &sink->size);
+    sink->back_size = sink->size;
     if (status != RK_OK) {
         fail(error, status, sink->path, "cannot be opened");
         rk_snapshot_sink_free(sink);
@@ -230,7 +247,9 @@ enum rk_status rk_snapshot_sink_write(struct rk_snapshot_sink *sink, uint64_t of
         sink->fs->pwrite(sink->file, sink->size, bytes.data + skip, bytes.size - skip);
     if (status != RK_OK) return fail(error, status, sink->path, "cannot be written");
     sink->size = offset + bytes.size;
-    return RK_OK;
+    status = write_back(sink->file, &sink->back_size, sink->size);
+    if (status != RK_OK) fail(error, status, sink->path, "cannot be written");
+    return status;
 }
 
 void rk_snapshot_sink_free(struct rk_snapshot_sink *sink)

@@ -151,6 +151,9 @@ void rk_host_written(struct rk_host *host, enum rk_status status);
 /* See rk_host_io.work. */
 uint32_t rk_host_work_lane(const struct rk_host_work *work); /* 0 to RK_HOST_LANES - 1 */
 void rk_host_work_run(struct rk_host_work *work);
+/* After it ran: nobody waits for what follows, so the disk may be left to others for a
+ * while before rk_host_work_done. */
+bool rk_host_work_has_time(const struct rk_host_work *work);
 void rk_host_work_done(struct rk_host *host, struct rk_host_work *work);
 
 /* Small parts of the snapshot that is being taken, each a fraction of a millisecond unless

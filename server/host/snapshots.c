@@ -195,6 +195,14 @@ static void encode_on(struct rk_host *host)
         failed(host, status, "its records");
 }
 
+/* What is written meanwhile fills the side faster than it empties. */
+static bool is_aside_filling(const struct rk_host *host)
+{
+    struct rk_snapshot_progress progress;
+    rk_machine_snapshot_progress(host->taking.group->machine, &progress);
+    return progress.side_bytes > host->side_bytes / 4;
+}
+
 static void write_on(struct rk_host *host)
 {
     struct rk_snapshot_taking *taking = &host->taking;
@@ -204,6 +212,7 @@ static void write_on(struct rk_host *host)
         work->block.bytes = taking->ready[taking->ready_at];
         taking->ready_at = (taking->ready_at + 1) % RK_HOST_BLOCKS;
         taking->ready_count--;
+        work->is_urgent = is_aside_filling(host);
         rk_host_work_start(host, work, RK_WORK_WRITE);
     } else if (taking->is_encoded) {
         rk_host_work_start(host, work, RK_WORK_FINISH);
@@ -252,11 +261,9 @@ static bool is_aside_full(const struct rk_host *host)
 enum rk_host_slices rk_host_slices(const struct rk_host *host)
 {
     const struct rk_snapshot_taking *taking = &host->taking;
-    struct rk_snapshot_progress progress;
     if (host->is_dead || !has_slice(taking)) return RK_SLICES_NONE;
     if (taking->state != RK_TAKING_RECORDS) return RK_SLICES_MORE;
-    rk_machine_snapshot_progress(taking->group->machine, &progress);
-    return progress.side_bytes > host->side_bytes / 4 ? RK_SLICES_URGENT : RK_SLICES_MORE;
+    return is_aside_filling(host) ? RK_SLICES_URGENT : RK_SLICES_MORE;
 }
 
 enum rk_host_slices rk_host_slice(struct rk_host *host)

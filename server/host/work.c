@@ -113,6 +113,11 @@ void rk_host_work_run(struct rk_host_work *work)
     }
 }
 
+bool rk_host_work_has_time(const struct rk_host_work *work)
+{
+    return work->kind == RK_WORK_WRITE && !work->is_urgent;
+}
+
 uint32_t rk_host_work_lane(const struct rk_host_work *work)
 {
     return (uint32_t)work->lane;

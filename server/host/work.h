@@ -120,6 +120,7 @@ struct rk_host_work {
     uint32_t at;               /* of the send in its group */
 
     enum rk_work_kind kind;
+    bool is_urgent; /* WRITE: others wait for it */
     enum rk_status status;
     struct rk_fs *fs;
     const char *dir;

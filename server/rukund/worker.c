@@ -19,6 +19,8 @@ enum {
     DRAIN_US = 1000000, /* of it, for calls that are still open after the hand-over */
     SLICE_US = 1000,    /* of a turn, for the snapshot that is being taken */
     SLICE_RESTS = 3,    /* times as long as they took until the next ones, if not urgent */
+    WRITE_RESTS = 3,    /* likewise for its blocks on the disk */
+    WRITE_REST_MAX_US = 200000,
 };
 
 static uint64_t clock_ms(clockid_t id)
@@ -71,9 +73,16 @@ static void io_write(void *context, struct rk_wal *wal, struct rk_wal_batch *bat
     rk_disk_write(worker->disk, wal, batch);
 }
 
+/* A quarter of the disk's time at most, as of the loop's. */
 static void run_work(void *work)
 {
+    uint64_t start_us = rk_worker_us();
     rk_host_work_run(work);
+    if (!rk_host_work_has_time(work)) return;
+    uint64_t rest_us = WRITE_RESTS * (rk_worker_us() - start_us);
+    if (rest_us > WRITE_REST_MAX_US) rest_us = WRITE_REST_MAX_US;
+    const struct timespec rest = {0, (long)rest_us * 1000};
+    (void)nanosleep(&rest, NULL);
 }
 
 static void io_work(void *context, struct rk_host_work *work)

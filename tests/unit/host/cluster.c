@@ -376,6 +376,8 @@ static void work_run(struct node *node)
         enter(node);
         rk_host_work_run(work);
         (void)leave(node);
+        node->cluster->works += lane == 0;
+        node->cluster->leisurely += rk_host_work_has_time(work);
         turn_enter(node);
         rk_host_work_done(node->host, work);
         turn_leave(node);

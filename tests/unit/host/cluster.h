@@ -85,7 +85,8 @@ struct cluster {
     struct rk_arena arena; /* of requests and replies handed out */
     struct rk_host_peer peers[CLUSTER_NODES_MAX];
     uint64_t packets, bytes;
-    struct fake_store *store; /* NULL: locks are in the log */
+    uint64_t works, leisurely; /* done in the lane of snapshots; with time for a rest */
+    struct fake_store *store;  /* NULL: locks are in the log */
     uint32_t hold_ms;
 };
 

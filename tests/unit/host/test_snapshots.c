@@ -306,7 +306,7 @@ static void test_overwriting_does_not_outrun_a_snapshot(void **state)
                                                                    .slice_bytes = 1});
     struct rk_random random;
     char text[VALUE + 100];
-    uint64_t most = 0, call = 0, urgent = 0;
+    uint64_t most = 0, call = 0, urgent = 0, snapshots = 0;
     rk_random_init(&random, 1);
     cluster_settle(cluster, 3000);
     for (uint32_t i = 0; i < KEYS + RUN_MS; i++) {
@@ -336,7 +336,11 @@ static void test_overwriting_does_not_outrun_a_snapshot(void **state)
         assert_true(metrics->snapshots >= 5);
         assert_true(metrics->snapshot_holds >= 5);
         assert_int_equal(cluster->nodes[node].warnings, 0);
+        snapshots += metrics->snapshots;
     }
+    /* Beside each file's creation and its end, blocks that others waited for. */
+    assert_true(cluster->leisurely > snapshots);
+    assert_true(cluster->works - cluster->leisurely > 2 * (snapshots + 3));
     cluster_free(cluster);
 }
 

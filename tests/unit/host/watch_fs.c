@@ -101,6 +101,13 @@ static enum rk_status on_datasync(struct rk_file *file)
     return inner->fs->datasync(inner);
 }
 
+static enum rk_status on_write_back(struct rk_file *file, uint64_t offset, uint64_t size)
+{
+    struct rk_file *inner = file_of(file)->inner;
+    file_note(file, "write back");
+    return inner->fs->write_back(inner, offset, size);
+}
+
 static enum rk_status on_size(struct rk_file *file, uint64_t *out)
 {
     struct rk_file *inner = file_of(file)->inner;
@@ -166,6 +173,7 @@ void watch_fs_init(struct watch_fs *watch, struct rk_fs *inner)
         .pread = on_pread,
         .pwrite = on_pwrite,
         .datasync = on_datasync,
+        .write_back = on_write_back,
         .size = on_size,
         .truncate = on_truncate,
         .sync_dir = on_sync_dir,

@@ -52,6 +52,7 @@ static void exercise(struct rk_fs *fs, const char *root)
     assert_int_equal(fs->truncate(file, 1005), RK_OK);
     assert_int_equal(rk_fs_read_full(file, 1000, data, 5), RK_OK);
     assert_memory_equal(data, "he\0\0\0", 5);
+    assert_int_equal(fs->write_back(file, 1000, 5), RK_OK);
     assert_int_equal(fs->datasync(file), RK_OK);
     fs->close(file);
     fs->close(NULL);

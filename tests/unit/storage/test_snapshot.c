@@ -15,6 +15,10 @@
 
 static const char dir[] = "snap";
 
+enum {
+    LARGE = 300
+}; /* records: above 2 MiB, so some of it is written back before its end */
+
 static uint8_t *record_data(uint64_t number, size_t *size)
 {
     static uint8_t data[RK_SNAPSHOT_RECORD_MAX];
@@ -405,23 +409,73 @@ static void test_crash_in_order(void **state)
     }
 }
 
+static uint64_t back_size, back_calls;
+
+static enum rk_status note_write_back(struct rk_file *file, uint64_t offset, uint64_t size)
+{
+    (void)file;
+    assert_int_equal(offset, back_size);
+    assert_true(size >= 1 << 20);
+    back_size = offset + size;
+    back_calls++;
+    return RK_OK;
+}
+
+/* All of it but less than a mebibyte is on its way to the device before its end. */
+static void test_written_back(void **state)
+{
+    (void)state;
+    struct rk_snapshot_id id = {0, 5, 1};
+    struct rk_memfs *from = rk_memfs_new(1), *to = rk_memfs_new(2);
+    struct rk_fs *fs = rk_memfs_fs(from);
+    fs->write_back = note_write_back;
+    rk_memfs_fs(to)->write_back = note_write_back;
+    back_size = back_calls = 0;
+    assert_int_equal(save(fs, id, LARGE), RK_OK);
+    assert_true(back_calls >= 1);
+    uint64_t size = 0, offset = 0;
+    struct rk_snapshot_source *source = NULL;
+    assert_int_equal(rk_snapshot_source_open(&source, &size, fs, dir, id, NULL), RK_OK);
+    assert_in_range(back_size, size - (1 << 20), size);
+
+    back_size = back_calls = 0;
+    struct rk_snapshot_sink *sink = NULL;
+    assert_int_equal(rk_snapshot_sink_open(&sink, rk_memfs_fs(to), dir, id, NULL), RK_OK);
+    while (offset < size) {
+        uint8_t piece[50000];
+        size_t got = 0;
+        assert_int_equal(
+            rk_snapshot_source_read(source, &got, offset, piece, sizeof(piece)), RK_OK);
+        assert_int_equal(
+            rk_snapshot_sink_write(sink, offset, rk_slice_of(piece, got), NULL), RK_OK);
+        offset += got;
+    }
+    assert_in_range(back_size, size - (1 << 20), size);
+    assert_int_equal(rk_snapshot_sink_finish(sink, NULL), RK_OK);
+    rk_snapshot_source_free(source);
+    rk_memfs_free(from);
+    rk_memfs_free(to);
+}
+
 /* A snapshot that meets an error is given up without trace. */
 static void test_write_errors(void **state)
 {
     (void)state;
     struct rk_snapshot_id id = {0, 5, 1};
-    for (uint64_t at = 1; at < 9; at++) {
+    bool is_over = false;
+    for (uint64_t at = 1; !is_over; at++) {
         struct rk_memfs *memfs = rk_memfs_new(at);
         struct rk_fs *fs = rk_memfs_fs(memfs);
         rk_memfs_fail_at(memfs, at, at % 2 == 0 ? RK_EIO : RK_EFULL, false);
-        enum rk_status status = save(fs, id, 100);
-        if (status == RK_OK) {
-            check(fs, id, 100);
-        } else {
+        enum rk_status status = save(fs, id, LARGE);
+        is_over = rk_memfs_op_count(memfs) < at;
+        rk_memfs_fail_at(memfs, 0, RK_OK, false);
+        if (status != RK_OK) {
+            assert_false(is_over);
             assert_false(has_file(fs, id, RK_SNAPSHOT_TMP));
-            assert_int_equal(save(fs, id, 100), RK_OK);
-            check(fs, id, 100);
+            assert_int_equal(save(fs, id, LARGE), RK_OK);
         }
+        check(fs, id, LARGE);
         rk_memfs_free(memfs);
     }
 }
@@ -470,7 +524,7 @@ int main(void)
         cmocka_unit_test(test_golden),         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_transfer),       cmocka_unit_test(test_clean),
         cmocka_unit_test(test_crash_in_order), cmocka_unit_test(test_write_errors),
-        cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_without_memory), cmocka_unit_test(test_written_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
