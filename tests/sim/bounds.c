@@ -87,12 +87,13 @@ static void full_check(struct sim_node *node, uint32_t id,
 {
     struct sim *sim = node->sim;
     uint64_t seen = node->views[id].own_last;
+    /* What raft has not given to the log yet can not be read there. */
+    uint64_t last = rk_entry_log_last(node->host->groups[id]->log);
     size_t count;
-    if (!node->was_full || !node->host->is_full || seen >= status->last_index) return;
+    if (!node->was_full || !node->host->is_full || seen >= last) return;
     uint64_t from = status->applied < seen ? status->applied + 1 : seen + 1;
     if (from < status->first_index) from = status->first_index;
-    const struct rk_raft_entry *entries =
-        entries_get(node, id, from, status->last_index, &count);
+    const struct rk_raft_entry *entries = entries_get(node, id, from, last, &count);
     for (size_t i = 0; i < count; i++) {
         struct rk_command command;
         struct rk_request request;
