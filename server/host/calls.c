@@ -91,13 +91,14 @@ bool rk_group_has_call(struct rk_group *group, struct rk_slice client, uint64_t 
     return rk_group_call_find(group, client, seq) != NULL;
 }
 
-bool rk_group_has_forward(struct rk_group *group, const struct rk_member *from,
-                          struct rk_slice client, uint64_t seq, uint64_t origin_id)
+struct rk_call *rk_group_forward_find(struct rk_group *group, const struct rk_member *from,
+                                      struct rk_slice client, uint64_t seq,
+                                      uint64_t origin_id)
 {
     for (struct rk_call *call = rk_group_call_find(group, client, seq); call != NULL;
          call = call->next_same)
-        if (call->origin == from && call->origin_id == origin_id) return true;
-    return false;
+        if (call->origin == from && call->origin_id == origin_id) return call;
+    return NULL;
 }
 
 /* A consume that found nothing and may go on waiting. */
@@ -253,6 +254,15 @@ static void not_leader(struct rk_call *call, const struct rk_member *leader)
     rk_call_answer(call, &reply);
 }
 
+/* The forwarded call ends here without an answer. */
+static void send_refused(struct rk_call *call)
+{
+    const struct rk_forward_id id = {call->origin_id, call->origin_send};
+    rk_forward_refuse(call->group->host, call->origin, id,
+                      call->sends > 0 ? RK_FORWARD_LOST : RK_FORWARD_REFUSED);
+    rk_call_free(call);
+}
+
 void rk_group_dispatch(struct rk_group *group)
 {
     struct rk_host *host = group->host;
@@ -268,9 +278,7 @@ void rk_group_dispatch(struct rk_group *group)
         } else if (leader == host->self) {
             continue; /* until its first entry is applied */
         } else if (call->origin != NULL) {
-            rk_forward_refuse(host, call->origin, call->origin_id,
-                              call->sends > 0 ? RK_FORWARD_LOST : RK_FORWARD_REFUSED);
-            rk_call_free(call);
+            send_refused(call);
         } else if (leader != NULL) {
             if (!call->can_forward)
                 not_leader(call, leader);
@@ -284,7 +292,6 @@ void rk_group_dispatch(struct rk_group *group)
 /* Calls that this node took as the leader go back to where they came from. */
 static void send_back(struct rk_call *call)
 {
-    struct rk_host *host = call->group->host;
     rk_call_consumed(call);
     rk_call_unpark(call);
     call->is_probe = false;
@@ -292,9 +299,7 @@ static void send_back(struct rk_call *call)
         rk_call_route(call);
         return;
     }
-    rk_forward_refuse(host, call->origin, call->origin_id,
-                      call->sends > 0 ? RK_FORWARD_LOST : RK_FORWARD_REFUSED);
-    rk_call_free(call);
+    send_refused(call);
 }
 
 static void reads_send_back(struct rk_list *calls)

@@ -2,14 +2,15 @@
 
 enum { FLAG_MAY_REPEAT = 1, FLAG_HAS_WAIT = 2, FORWARD_AGAIN_MS = 3000 };
 
-/* FORWARD: u64 id, varint group, u8 flags, blob client, varint seq, first unanswered,
- * deadline left, wait left, blob request. */
+/* FORWARD: u64 id, varint send, varint group, u8 flags, blob client, varint seq, first
+ * unanswered, deadline left, wait left, blob request. */
 void rk_call_forward(struct rk_call *call, struct rk_member *leader)
 {
     struct rk_host *host = call->group->host;
     uint64_t now = rk_host_now(host);
     struct rk_buf *out = rk_host_section(host, leader, RK_LINK_BULK, RK_SECTION_FORWARD);
     rk_buf_u64(out, rk_call_id(call));
+    rk_buf_varint(out, ++call->forwards);
     rk_buf_varint(out, call->group->id);
     rk_buf_u8(out, (uint8_t)((rk_call_may_repeat(call) ? FLAG_MAY_REPEAT : 0) |
                              (call->has_wait ? FLAG_HAS_WAIT : 0)));
@@ -28,6 +29,12 @@ void rk_call_forward(struct rk_call *call, struct rk_member *leader)
     call->sends++;
     call->retry_ms = now + FORWARD_AGAIN_MS;
     host->metrics.forwarded++;
+}
+
+static struct rk_forward_id forward_id_read(struct rk_reader *in)
+{
+    uint64_t call = rk_read_u64(in);
+    return (struct rk_forward_id){call, rk_read_varint(in)};
 }
 
 static struct rk_call *taken_find(const struct rk_member *from, uint64_t id)
@@ -53,7 +60,7 @@ void rk_forward_receive(struct rk_host *host, struct rk_member *from, struct rk_
     struct rk_reader in;
     struct rk_call *call;
     rk_reader_init(&in, body);
-    uint64_t id = rk_read_u64(&in);
+    struct rk_forward_id id = forward_id_read(&in);
     uint64_t group_id = rk_read_varint(&in);
     uint8_t flags = rk_read_u8(&in);
     struct rk_slice client = rk_read_blob(&in);
@@ -79,14 +86,19 @@ void rk_forward_receive(struct rk_host *host, struct rk_member *from, struct rk_
     request.seq = seq;
     request.first_unanswered = first_unanswered;
     request.forward = true;
-    if (rk_group_has_forward(group, from, client, seq, id)) return;
+    call = rk_group_forward_find(group, from, client, seq, id.call);
+    if (call != NULL) {
+        if (id.send > call->origin_send) call->origin_send = id.send;
+        return;
+    }
     if (rk_call_new(&call, group, &request) != RK_OK) {
         rk_forward_refuse(host, from, id, RK_FORWARD_REFUSED);
         return;
     }
     if (deadline > RK_DEADLINE_MAX_MS) deadline = RK_DEADLINE_MAX_MS;
     call->origin = from;
-    call->origin_id = id;
+    call->origin_id = id.call;
+    call->origin_send = id.send;
     call->may_repeat = (flags & FLAG_MAY_REPEAT) != 0;
     call->has_wait = (flags & FLAG_HAS_WAIT) != 0;
     rk_list_push_back(&from->taken, &call->origin_link);
@@ -94,22 +106,25 @@ void rk_forward_receive(struct rk_host *host, struct rk_member *from, struct rk_
     call->wait_ms = wait == 0 ? 0 : rk_host_now(host) + wait;
 }
 
-void rk_forward_refuse(struct rk_host *host, struct rk_member *to, uint64_t id,
+void rk_forward_refuse(struct rk_host *host, struct rk_member *to, struct rk_forward_id id,
                        enum rk_forward_answer answer)
 {
     struct rk_buf *out = rk_host_section(host, to, RK_LINK_BULK, RK_SECTION_FORWARD_REPLY);
-    rk_buf_u64(out, id);
+    rk_buf_u64(out, id.call);
+    rk_buf_varint(out, id.send);
     rk_buf_u8(out, (uint8_t)answer);
     rk_host_section_end(host, to, RK_LINK_BULK);
 }
 
-/* FORWARD_REPLY: u64 id, u8 answer; if answered: varint index, u64 history, reply. */
+/* FORWARD_REPLY: u64 id, varint send, u8 answer; if answered: varint index, u64 history,
+ * reply. */
 void rk_forward_reply(struct rk_call *call, const struct rk_reply *reply)
 {
     struct rk_host *host = call->group->host;
     struct rk_buf *out =
         rk_host_section(host, call->origin, RK_LINK_BULK, RK_SECTION_FORWARD_REPLY);
     rk_buf_u64(out, call->origin_id);
+    rk_buf_varint(out, call->origin_send);
     rk_buf_u8(out, RK_FORWARD_ANSWERED);
     rk_buf_varint(out, reply->position_index);
     rk_buf_u64(out, reply->position_history);
@@ -123,7 +138,8 @@ void rk_forward_reply_receive(struct rk_host *host, struct rk_member *from,
     struct rk_reply reply;
     struct rk_reader in;
     rk_reader_init(&in, body);
-    struct rk_call *call = rk_host_call_by_id(host, rk_read_u64(&in));
+    struct rk_forward_id id = forward_id_read(&in);
+    struct rk_call *call = rk_host_call_by_id(host, id.call);
     uint8_t answer = rk_read_u8(&in);
     if (in.is_failed) {
         host->metrics.frames_dropped++;
@@ -133,6 +149,7 @@ void rk_forward_reply_receive(struct rk_host *host, struct rk_member *from,
     if (call == NULL || call->state != RK_CALL_FORWARDED || call->target != from) return;
     if (answer != RK_FORWARD_ANSWERED) {
         if (answer == RK_FORWARD_REFUSED) call->sends--;
+        if (id.send != call->forwards) return;
         if (call->is_dropped && call->sends == 0) {
             rk_call_free(call);
             return;
@@ -149,6 +166,8 @@ void rk_forward_reply_receive(struct rk_host *host, struct rk_member *from,
         host->metrics.frames_dropped++;
         return;
     }
+    /* That it was not done says nothing of where it was sent since: it may be yet. */
+    if (reply.status != RK_OK && id.send != call->forwards) return;
     reply.position_group = call->group->id;
     reply.position_index = index;
     reply.position_history = history;
@@ -178,7 +197,8 @@ void rk_forward_drop_receive(struct rk_host *host, struct rk_member *from,
     }
     struct rk_call *call = taken_find(from, id);
     if (call == NULL || call->state == RK_CALL_PROPOSED) return;
-    rk_forward_refuse(host, from, id, RK_FORWARD_REFUSED);
+    rk_forward_refuse(host, from, (struct rk_forward_id){id, call->origin_send},
+                      RK_FORWARD_REFUSED);
     rk_call_free(call);
 }
 

@@ -144,7 +144,8 @@ struct rk_call {
     struct rk_gather *gather; /* the call that this is a part of, or its own if GATHER */
     struct rk_call *next_free;
     uint64_t number; /* the caller's; 0: the host's own call, a part, or a forwarded one */
-    uint64_t origin_id;   /* the id that the origin gave */
+    uint64_t origin_id;   /* the id that the origin gave, */
+    uint64_t origin_send; /* and the last one of its sends that came */
     uint64_t wake_ms;     /* boot time */
     uint64_t deadline_ms; /* boot time */
     uint64_t wait_ms;     /* boot time until which a consume waits; 0: not at all */
@@ -159,6 +160,7 @@ struct rk_call {
     uint32_t slot;       /* in host->call_slots */
     uint32_t part;       /* of gather */
     uint32_t sends;      /* times that it was sent or appended with unknown outcome */
+    uint32_t forwards;   /* times that it was sent to a leader */
     uint8_t op;          /* enum rk_op */
     uint8_t state;       /* enum rk_call_state */
     uint8_t client_size;
@@ -551,9 +553,10 @@ uint64_t rk_host_deadline(const struct rk_host *host, const struct rk_request *r
 /* Sends a new call on its way. */
 void rk_call_start(struct rk_call *call, const struct rk_request *request,
                    uint64_t deadline_ms);
-/* The same forward came before from the same node, and its call is still open. */
-bool rk_group_has_forward(struct rk_group *group, const struct rk_member *from,
-                          struct rk_slice client, uint64_t seq, uint64_t origin_id);
+/* The call of a forward that came before from the same node, if it is still open. */
+struct rk_call *rk_group_forward_find(struct rk_group *group, const struct rk_member *from,
+                                      struct rk_slice client, uint64_t seq,
+                                      uint64_t origin_id);
 /* The first of its calls; the others hang on next_same. NULL: none. */
 struct rk_call *rk_group_call_find(struct rk_group *group, struct rk_slice client,
                                    uint64_t seq);
@@ -594,13 +597,19 @@ void rk_gather_part_answered(struct rk_call *call, const struct rk_reply *reply)
 void rk_gather_free(struct rk_gather *gather);
 
 /* forward.c */
+
+/* Which call of its origin, and which of the times that it was sent. */
+struct rk_forward_id {
+    uint64_t call, send;
+};
+
 void rk_call_forward(struct rk_call *call, struct rk_member *leader);
 void rk_forward_receive(struct rk_host *host, struct rk_member *from, struct rk_slice body);
 void rk_forward_reply_receive(struct rk_host *host, struct rk_member *from,
                               struct rk_slice body);
 void rk_forward_drop_receive(struct rk_host *host, struct rk_member *from,
                              struct rk_slice body);
-void rk_forward_refuse(struct rk_host *host, struct rk_member *to, uint64_t id,
+void rk_forward_refuse(struct rk_host *host, struct rk_member *to, struct rk_forward_id id,
                        enum rk_forward_answer answer);
 void rk_forward_reply(struct rk_call *call, const struct rk_reply *reply);
 void rk_forward_drop(struct rk_call *call);

@@ -308,6 +308,40 @@ static void test_full_leader_knows_its_log(void **state)
     cluster->disk_ms = disk_ms;
 }
 
+enum { AGAIN_MS = 4100 }; /* by then a forward without an answer was sent again */
+
+static uint32_t held_from, held_to;
+
+static void hold_answers(struct cluster *on, struct packet *packet)
+{
+    if (packet->from == held_from && packet->to == held_to && packet->link == RK_LINK_BULK)
+        packet->due_ms = on->now_ms + AGAIN_MS;
+}
+
+/* A refusal that comes late is none of what was sent since. */
+static void test_late_refusal_is_no_answer(void **state)
+{
+    (void)state;
+    uint32_t group = rk_host_group_of(cluster->nodes[0].host,
+                                      rk_slot_of_topic(RK_SLICE_LITERAL("late")));
+    int leader = cluster_leader(cluster, group);
+    assert_true(leader >= 0);
+    held_from = (uint32_t)leader;
+    held_to = held_from == 0 ? 1 : 0;
+    rk_host_set_full(cluster->nodes[leader].host, true);
+    cluster->spoil = hold_answers;
+    uint64_t call = cluster_call(cluster, held_to, RK_OP_QUEUE_PUBLISH,
+                                 "{\"topic\":\"late\",\"data\":1,\"deadline_ms\":20000}");
+    cluster_run(cluster, 20);
+    rk_host_set_full(cluster->nodes[leader].host, false);
+    assert_int_equal(cluster_answer(cluster, call, 20000)->status, RK_OK);
+    cluster->spoil = NULL;
+    assert_int_equal(cluster_leader(cluster, group), leader);
+    const struct rk_reply *reply =
+        cluster_ask(cluster, held_from, RK_OP_QUEUE_PEEK, "{\"topic\":\"late\"}");
+    assert_int_equal(reply->message_count, 1);
+}
+
 static void test_transfer_moves_the_leader(void **state)
 {
     (void)state;
@@ -346,6 +380,7 @@ int main(void)
         cmocka_unit_test(test_same_id_same_answer),
         cmocka_unit_test(test_full_leader_repeats_answers),
         cmocka_unit_test(test_full_leader_knows_its_log),
+        cmocka_unit_test(test_late_refusal_is_no_answer),
         cmocka_unit_test(test_transfer_moves_the_leader),
         cmocka_unit_test(test_all_nodes_agree),
     };
