@@ -252,7 +252,9 @@ RK_MUST_CHECK enum rk_status rk_host_group_hash(struct rk_host *host, uint32_t g
 /* Counters for /metrics: one table in host_metrics.def (name, help, kind). */
 struct rk_host_metrics {
 #define RK_HOST_METRIC(field, name, kind, help) uint64_t field;
+#define RK_HOST_METRIC_MS                       RK_HOST_METRIC
 #include "host/host_metrics.def"
+#undef RK_HOST_METRIC_MS
 #undef RK_HOST_METRIC
 };
 const struct rk_host_metrics *rk_host_metrics(const struct rk_host *host);

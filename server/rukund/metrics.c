@@ -262,7 +262,11 @@ void rk_metrics_print(struct rk_buf *out, struct rk_worker *worker)
     const struct rk_host_metrics *host = rk_host_metrics(worker->host);
 #define RK_HOST_METRIC(field, name, kind, help)                                            \
     print_one(out, name, kind, help, host->field);
+#define RK_HOST_METRIC_MS(field, name, kind, help)                                         \
+    print_head(out, name, kind, help);                                                     \
+    rk_buf_printf(out, "%s %.3f\n", name, (double)host->field / 1000);
 #include "host/host_metrics.def"
+#undef RK_HOST_METRIC_MS
 #undef RK_HOST_METRIC
     print_one(out, "rukun_stream_received_bytes_total", "counter",
               "Bytes received over RPC and from peers", worker->streams.bytes_in);
