@@ -11,7 +11,8 @@ from rukun_cluster import ENGINE, JSON, MSGPACK, RpcError, wait_until
 NODES = ["n1", "n2", "n3"]
 counter = itertools.count(1)
 # What an answered write is worth, as stats name it.
-DURABILITY = "fsync on a majority" if ENGINE == "embedded" else "redis wait=0 aof="
+WAIT = 1 if ENGINE == "redis-sentinel" else 0
+DURABILITY = "fsync on a majority" if ENGINE == "embedded" else f"redis wait={WAIT} aof="
 
 
 def unique(stem):
