@@ -304,7 +304,7 @@ def test_another_cluster_s_data_is_refused(alone, tmp_path):
         answer = node.post("/queue/publish", {"topic": "t", "data": 1})
         assert answer.status == 503 and "another prefix" in answer["detail"]
         time.sleep(1)  # asked again and again, and not said each time
-        assert node.log_text().count("Redis holds the data of cluster") == 1
+        assert node.log_text().count('msg="Redis holds the data of cluster') == 1
     finally:
         second.close()
     beside = alone(size=1, prefix="two:", redis=first.redis)
