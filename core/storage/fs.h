@@ -52,7 +52,8 @@ struct rk_fs {
                              size_t size);
     enum rk_status (*datasync)(struct rk_file *file); /* data and size; never retried */
     /* Those bytes go to the device now and are waited for, so that a later sync, of this or
-     * another file, has less to wait for. Durable they are with the next datasync only. */
+     * another file, has less to wait for. Durable they are with the next datasync only.
+     * Does nothing where the system cannot. RK_EIO, RK_EFULL: some of the file is lost. */
     enum rk_status (*write_back)(struct rk_file *file, uint64_t offset, uint64_t size);
     enum rk_status (*size)(struct rk_file *file, uint64_t *out);
     enum rk_status (*truncate)(struct rk_file *file, uint64_t size);

@@ -117,10 +117,10 @@ struct rk_store {
     uint32_t *free_lanes;
     uint32_t lane_count, free_lane_count;
     char lane_name[32];
-    struct rk_buf meta_key;
-    uint64_t history;      /* 0: the meta data is not known */
-    uint64_t last_history; /* before that */
-    uint64_t meta_id;      /* its command under way */
+    struct rk_buf meta_key; /* of rukun:meta, with the prefix */
+    uint64_t history;       /* 0: the meta data is not known */
+    uint64_t last_history;  /* before that */
+    uint64_t meta_id;       /* its command under way */
     uint64_t meta_retry_ms;
     uint64_t meta_asked_ms; /* when Redis was asked for it last */
     uint64_t meta_known_ms; /* when it said so last */

@@ -221,7 +221,7 @@ static void test_not_leader_when_not_to_be_forwarded(void **state)
         cluster, cluster_send(cluster, (uint32_t)(leader + 1) % 3, request), 1000);
     assert_int_equal(reply->status, RK_ENOTLEADER);
     assert_memory_equal(reply->leader.data, "127.0.0.1:7500", 14);
-    reply = cluster_answer(cluster, cluster_send(cluster, (uint32_t)leader, request), 1000);
+    reply = cluster_answer(cluster, cluster_send(cluster, leader, request), 1000);
     assert_true(reply->granted);
 }
 
@@ -277,14 +277,24 @@ static void test_full_leader_repeats_answers(void **state)
         rk_host_set_full(cluster->nodes[i].host, false);
 }
 
+static uint32_t group_of(const char *topic)
+{
+    return rk_host_group_of(cluster->nodes[0].host,
+                            rk_slot_of_topic(rk_slice_of_string(topic)));
+}
+
+static uint32_t leader_of(uint32_t group)
+{
+    int leader = cluster_leader(cluster, group);
+    assert_true(leader >= 0);
+    return (uint32_t)leader;
+}
+
 /* Likewise what is in its log, though the call that brought it there is over. */
 static void test_full_leader_knows_its_log(void **state)
 {
     (void)state;
-    uint32_t group = rk_host_group_of(cluster->nodes[0].host,
-                                      rk_slot_of_topic(RK_SLICE_LITERAL("full")));
-    int leader = cluster_leader(cluster, group);
-    assert_true(leader >= 0);
+    uint32_t group = group_of("full"), leader = leader_of(group);
     uint64_t disk_ms = cluster->disk_ms;
     cluster->disk_ms = 300;
     struct rk_request *request =
@@ -293,15 +303,15 @@ static void test_full_leader_knows_its_log(void **state)
     request->seq = request->first_unanswered = 1;
     request->deadline_ms = 100;
     const struct rk_reply *reply =
-        cluster_answer(cluster, cluster_send(cluster, (uint32_t)leader, request), 5000);
+        cluster_answer(cluster, cluster_send(cluster, leader, request), 5000);
     assert_int_equal(reply->status, RK_EUNKNOWN);
     rk_host_set_full(cluster->nodes[leader].host, true);
     request->deadline_ms = 5000;
-    reply = cluster_answer(cluster, cluster_send(cluster, (uint32_t)leader, request), 5000);
+    reply = cluster_answer(cluster, cluster_send(cluster, leader, request), 5000);
     assert_int_equal(reply->status, RK_OK);
     /* What is not there is refused without waiting for what comes after it. */
     request->seq = 2;
-    reply = cluster_answer(cluster, cluster_send(cluster, (uint32_t)leader, request), 5000);
+    reply = cluster_answer(cluster, cluster_send(cluster, leader, request), 5000);
     assert_int_equal(reply->status, RK_EFULL);
     assert_int_equal(cluster_leader(cluster, group), leader);
     rk_host_set_full(cluster->nodes[leader].host, false);
@@ -322,11 +332,8 @@ static void hold_answers(struct cluster *on, struct packet *packet)
 static void test_late_refusal_is_no_answer(void **state)
 {
     (void)state;
-    uint32_t group = rk_host_group_of(cluster->nodes[0].host,
-                                      rk_slot_of_topic(RK_SLICE_LITERAL("late")));
-    int leader = cluster_leader(cluster, group);
-    assert_true(leader >= 0);
-    held_from = (uint32_t)leader;
+    uint32_t group = group_of("late"), leader = leader_of(group);
+    held_from = leader;
     held_to = held_from == 0 ? 1 : 0;
     rk_host_set_full(cluster->nodes[leader].host, true);
     cluster->spoil = hold_answers;

@@ -421,6 +421,14 @@ static enum rk_status note_write_back(struct rk_file *file, uint64_t offset, uin
     return RK_OK;
 }
 
+static enum rk_status fail_write_back(struct rk_file *file, uint64_t offset, uint64_t size)
+{
+    (void)file;
+    (void)offset;
+    (void)size;
+    return RK_EIO;
+}
+
 /* All of it but less than a mebibyte is on its way to the device before its end. */
 static void test_written_back(void **state)
 {
@@ -452,6 +460,17 @@ static void test_written_back(void **state)
     }
     assert_in_range(back_size, size - (1 << 20), size);
     assert_int_equal(rk_snapshot_sink_finish(sink, NULL), RK_OK);
+
+    /* What the device could not take is not said to be there. */
+    struct rk_storage_error error = {.message = ""};
+    static uint8_t much[1 << 20];
+    id.index++;
+    rk_memfs_fs(to)->write_back = fail_write_back;
+    assert_int_equal(rk_snapshot_sink_open(&sink, rk_memfs_fs(to), dir, id, NULL), RK_OK);
+    assert_int_equal(
+        rk_snapshot_sink_write(sink, 0, rk_slice_of(much, sizeof(much)), &error), RK_EIO);
+    assert_true(error.message[0] != '\0');
+    rk_snapshot_sink_free(sink);
     rk_snapshot_source_free(source);
     rk_memfs_free(from);
     rk_memfs_free(to);
