@@ -61,12 +61,11 @@ run_halves() {
     name=$(basename "$folder")
     for half in 1 2; do
         mapfile -t files < <(printf '%s\n' "$folder"/test_*.py | awk -v half="$half" 'NR % 2 == half - 1')
-        "$python" -B -m pytest -q "${files[@]}" "$@" >"$log/$name-$half.log" 2>&1 &
+        "$python" -B -m pytest -q "${files[@]}" "$@" 2>&1 | tee "$log/$name-$half.log" &
         pids+=($!)
     done
     wait "${pids[0]}" || status=$?
     wait "${pids[1]}" || status=$?
-    cat "$log/$name-1.log" "$log/$name-2.log"
     tail -q -n 1 "$log/$name-1.log" "$log/$name-2.log" | paste -sd'+'
     return "$status"
 }

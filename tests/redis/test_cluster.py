@@ -174,8 +174,15 @@ def test_a_planned_failover():
         replica = next(server for server in cluster.servers
                        if server.info("role") == "slave")
         old = cluster.by_port(replica.info("master_port"))
-        replica("CLUSTER", "FAILOVER")
-        wait_until(lambda: old.info("role") == "slave", 20, "they changed places")
+        for patience in (8, 8, 20):
+            # Redis gives one up after 5 s, as on a busy machine, and says so in its log only.
+            replica("CLUSTER", "FAILOVER")
+            try:
+                wait_until(lambda: old.info("role") == "slave", patience, "they changed places")
+                break
+            except AssertionError:
+                if patience == 20 or replica.info("role") != "slave":
+                    raise
         wait_until(lambda: probe.stats()["redirects"] > 0, what="MOVED")
         sleep(0.5)
         load = probe.stop_load()

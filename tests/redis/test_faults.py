@@ -285,7 +285,6 @@ def consume(node, topic="t", **fields):
     return answer
 
 
-@pytest.mark.slow
 def test_redis_forgets(over):
     with LossRun(*over()) as run:
         run.repeat(1, flush_all, restart_empty).finish(faults=2)
