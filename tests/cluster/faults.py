@@ -260,6 +260,12 @@ def pause_majority(run):
 # Networks
 
 
+def in_namespace(name):
+    """What to put before a command. `ip netns exec` would also give it copies of all mounts:
+    the disk of another test would then live on behind its umount."""
+    return ["nsenter", f"--net=/run/netns/{name}"]
+
+
 def need_network():
     """Skips unless namespaces, veth pairs, bridges and iptables can be used."""
     if os.geteuid() != 0:
@@ -270,13 +276,14 @@ def need_network():
                         f"{'iproute2' if tool == 'ip' else tool})")
     name = f"rkt{os.getpid()}"
     try:
-        for words in (["netns", "add", name],
-                      ["-n", name, "link", "add", "br0", "type", "bridge"],
-                      ["-n", name, "link", "add", "v0", "type", "veth", "peer", "name", "v1"],
-                      ["netns", "exec", name, "iptables", "-w", "-S"]):
-            done = command("ip", *words, check=False)
+        for words in (["ip", "netns", "add", name],
+                      ["ip", "-n", name, "link", "add", "br0", "type", "bridge"],
+                      ["ip", "-n", name, "link", "add", "v0", "type", "veth", "peer", "name",
+                       "v1"],
+                      [*in_namespace(name), "iptables", "-w", "-S"]):
+            done = command(*words, check=False)
             if done.returncode != 0:
-                pytest.skip(f"link cuts are not permitted here: ip {' '.join(words)}: "
+                pytest.skip(f"link cuts are not permitted here: {' '.join(words)}: "
                             f"{done.stderr.strip()}")
     finally:
         command("ip", "netns", "delete", name, check=False)
@@ -336,7 +343,7 @@ class NetCluster(Cluster):
         for number, node in enumerate(self.nodes):
             self.add_namespace(self.space(node))
             self.add_link(hub, f"port{number}", self.space(node), "eth0", self.address(number))
-            node.prefix = ["ip", "netns", "exec", self.space(node)]
+            node.prefix = in_namespace(self.space(node))
         self.add_link(hub, "clients", None, f"{self.stem}c", f"{self.net}.254")
 
     def unwire(self):
@@ -344,12 +351,16 @@ class NetCluster(Cluster):
             command("ip", "netns", "delete", name, check=False)
         self.namespaces = []
 
+    def iptables(self, node, *words):
+        """Runs it where the node is; what it printed."""
+        return command(*in_namespace(self.space(node)), "iptables", "-w", *words).stdout
+
     def drop(self, source, target, how="DROP"):
         """What source sends does not arrive at target. REJECT: it is answered with a reset."""
         reset = ["-p", "tcp"], ["--reject-with", "tcp-reset"]
         match, answer = reset if how == "REJECT" else ([], [])
-        command("ip", "netns", "exec", self.space(target), "iptables", "-w", "-A", "INPUT", "-s",
-                source.peer.split(":")[0], *match, "-j", how, *answer)
+        self.iptables(target, "-A", "INPUT", "-s", source.peer.split(":")[0], *match, "-j", how,
+                      *answer)
 
     def cut(self, one, other, how="DROP"):
         self.drop(one, other, how)
@@ -359,7 +370,7 @@ class NetCluster(Cluster):
         """Links as they should be; what met the cuts is still counted."""
         self.met += self.meeting()
         for node in self.nodes:
-            command("ip", "netns", "exec", self.space(node), "iptables", "-w", "-F")
+            self.iptables(node, "-F")
 
     def heal(self):
         self.flush()
@@ -368,9 +379,7 @@ class NetCluster(Cluster):
     def meeting(self):
         total = 0
         for node in self.nodes:
-            text = command("ip", "netns", "exec", self.space(node), "iptables", "-w",
-                           "-nvxL").stdout
-            rows = [line.split() for line in text.splitlines()]
+            rows = [line.split() for line in self.iptables(node, "-nvxL").splitlines()]
             total += sum(int(row[0]) for row in rows if len(row) > 2 and
                          row[2] in ("DROP", "REJECT"))
         return total
@@ -522,12 +531,12 @@ class Mount:
         return space.f_bavail * space.f_frsize
 
     def fill(self, keep=0):
-        """Takes all space but `keep` bytes."""
-        with open(self.path / "filler", "ab") as file:
+        """Takes all space but `keep` bytes. Unbuffered: a node that takes the last of it first is
+        no error of the file's close."""
+        with open(self.path / "filler", "ab", buffering=0) as file:
             with contextlib.suppress(OSError):
                 while (left := self.free() - keep) > 0:
                     file.write(b"\xff" * min(left, 1 << 20))
-                    file.flush()
 
     def make_space(self):
         (self.path / "filler").unlink()

@@ -3,6 +3,7 @@ on says why."""
 
 import os
 import re
+import subprocess
 
 import pytest
 
@@ -111,6 +112,30 @@ def test_full_disk_then_kill(disks):
     cluster.wait_ready()
     for number in range(50):
         assert cluster["n3"].post("/cache/get", {"k": f"k{number}"})["value"] == number
+
+
+def test_a_disk_ends_with_its_umount(tmp_path):
+    """What runs in a namespace beside keeps no disk of another test alive: a dead one would come
+    back dead."""
+    faults.need_mounts("ext4")
+    faults.need_network()
+    space = f"rkm{os.getpid()}"
+    disk = faults.Mount(tmp_path / "disk", "ext4", 32)
+    faults.command("ip", "netns", "add", space)
+    beside = None
+    try:
+        beside = subprocess.Popen([*faults.in_namespace(space), "sh", "-c", "echo; exec cat"],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert beside.stdout.readline() == b"\n"
+        disk.shut_down()
+        disk.unmount()
+        disk.mount()
+        (disk.path / "file").write_bytes(b"1")
+    finally:
+        if beside is not None:
+            beside.communicate()
+        faults.command("ip", "netns", "delete", space)
+        disk.remove()
 
 
 def test_dead_disk_ends_the_node(disks):

@@ -421,9 +421,8 @@ def cut_from_redis(run, nodes, what, way="INPUT"):
     run.note(f"cut {what} from redis, {way}")
     peer, port = ("-s", "--sport") if way == "INPUT" else ("-d", "--dport")
     for node in nodes:
-        faults.command("ip", "netns", "exec", run.cluster.space(node), "iptables", "-w", "-A",
-                       way, peer, f"{run.cluster.net}.254", "-p", "tcp", port,
-                       str(run.redis.port), "-j", "DROP")
+        run.cluster.iptables(node, "-A", way, peer, f"{run.cluster.net}.254", "-p", "tcp", port,
+                             str(run.redis.port), "-j", "DROP")
     run.sleep(1.5, 3)
     run.note(f"heal: {run.cluster.dropped()} packets dropped")
     assert run.cluster.dropped() > 0
