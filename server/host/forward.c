@@ -2,8 +2,8 @@
 
 enum { FLAG_MAY_REPEAT = 1, FLAG_HAS_WAIT = 2, FORWARD_AGAIN_MS = 3000 };
 
-/* FORWARD: u64 id, varint send, varint group, u8 flags, blob client, varint seq, first
- * unanswered, deadline left, wait left, blob request. */
+/* FORWARD: u64 id, varint send, varint group, term, u8 flags, blob client, varint seq,
+ * first unanswered, deadline left, wait left, blob request. */
 void rk_call_forward(struct rk_call *call, struct rk_member *leader)
 {
     struct rk_host *host = call->group->host;
@@ -12,6 +12,7 @@ void rk_call_forward(struct rk_call *call, struct rk_member *leader)
     rk_buf_u64(out, rk_call_id(call));
     rk_buf_varint(out, ++call->forwards);
     rk_buf_varint(out, call->group->id);
+    rk_buf_varint(out, rk_raft_term(call->group->raft));
     rk_buf_u8(out, (uint8_t)((rk_call_may_repeat(call) ? FLAG_MAY_REPEAT : 0) |
                              (call->has_wait ? FLAG_HAS_WAIT : 0)));
     rk_buf_blob(out, rk_slice_of(call->key, call->client_size));
@@ -62,6 +63,7 @@ void rk_forward_receive(struct rk_host *host, struct rk_member *from, struct rk_
     rk_reader_init(&in, body);
     struct rk_forward_id id = forward_id_read(&in);
     uint64_t group_id = rk_read_varint(&in);
+    uint64_t term = rk_read_varint(&in);
     uint8_t flags = rk_read_u8(&in);
     struct rk_slice client = rk_read_blob(&in);
     uint64_t seq = rk_read_varint(&in);
@@ -78,7 +80,10 @@ void rk_forward_receive(struct rk_host *host, struct rk_member *from, struct rk_
         return;
     }
     struct rk_group *group = host->groups[group_id];
-    if (!rk_group_is_leader(group)) {
+    /* One that was meant for an earlier leadership of this node stood still on the way: the
+     * origin may have asked another leader since, and told its caller what that one said.
+     */
+    if (!rk_group_is_leader(group) || term < rk_raft_term(group->raft)) {
         rk_forward_refuse(host, from, id, RK_FORWARD_REFUSED);
         return;
     }

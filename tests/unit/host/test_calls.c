@@ -349,6 +349,52 @@ static void test_late_refusal_is_no_answer(void **state)
     assert_int_equal(reply->message_count, 1);
 }
 
+enum { STANDS_MS = 15000 };
+
+static void lead_at(uint32_t group, uint32_t node)
+{
+    char text[64];
+    snprintf(text, sizeof(text), "{\"group\":%u,\"to\":\"n%u\"}", group, node + 1);
+    const struct rk_reply *reply = cluster_ask(cluster, node, RK_OP_CLUSTER_TRANSFER, text);
+    assert_int_equal(reply->status, RK_OK);
+    cluster_settle(cluster, 1000);
+    assert_int_equal(leader_of(group), node);
+}
+
+static void hold_long(struct cluster *on, struct packet *packet)
+{
+    if (packet->from == held_from && packet->to == held_to && packet->link == RK_LINK_BULK)
+        packet->due_ms = on->now_ms + STANDS_MS;
+}
+
+/* A forward stands still on its way; another leader says that nothing was done, and so it
+ * stays, though the first leads again when the forward arrives. */
+static void test_forward_to_an_earlier_leadership(void **state)
+{
+    (void)state;
+    uint32_t group = group_of("stands"), first = leader_of(group);
+    uint32_t second = (first + 1) % 3;
+    uint64_t began = cluster->now_ms;
+    held_from = (first + 2) % 3;
+    held_to = first;
+    cluster->spoil = hold_long;
+    uint64_t call = cluster_call(cluster, held_from, RK_OP_QUEUE_PUBLISH,
+                                 "{\"topic\":\"stands\",\"data\":1,\"deadline_ms\":30000}");
+    cluster_run(cluster, 1);
+    cluster->spoil = NULL;
+    rk_host_set_full(cluster->nodes[second].host, true);
+    lead_at(group, second);
+    assert_int_equal(cluster_answer(cluster, call, 5000)->status, RK_EFULL);
+    rk_host_set_full(cluster->nodes[second].host, false);
+    lead_at(group, first);
+    assert_true(cluster->now_ms < began + STANDS_MS);
+    cluster_run(cluster, STANDS_MS);
+    assert_int_equal(leader_of(group), first);
+    const struct rk_reply *reply =
+        cluster_ask(cluster, first, RK_OP_QUEUE_PEEK, "{\"topic\":\"stands\"}");
+    assert_int_equal(reply->message_count, 0);
+}
+
 static void test_transfer_moves_the_leader(void **state)
 {
     (void)state;
@@ -388,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_full_leader_repeats_answers),
         cmocka_unit_test(test_full_leader_knows_its_log),
         cmocka_unit_test(test_late_refusal_is_no_answer),
+        cmocka_unit_test(test_forward_to_an_earlier_leadership),
         cmocka_unit_test(test_transfer_moves_the_leader),
         cmocka_unit_test(test_all_nodes_agree),
     };
