@@ -1,7 +1,6 @@
 # The steps of `./dev test`, read by `dev`. A step builds what it needs and runs one tier of
 # tests; it is skipped, and says so, where its folder is missing.
 
-asan=$root/build/test-asan
 tsan=$root/build/test-tsan
 clang=$root/build/test-clang
 
@@ -17,8 +16,7 @@ check      120   always
 rules      60    always
 release    900   always
 symbols    60    always
-asan       1200  always
-clang      900   always
+clang      1200  always
 tsan       900   always
 mutants    900   always
 bindings   300   always
@@ -81,18 +79,12 @@ step_release() {
 
 step_symbols() { "$python" -B tests/check/symbols.py "$build"; }
 
-step_asan() {
-    configure "$asan" gcc -DRK_SANITIZE=address,undefined -DRK_BINDINGS=OFF
-    compile "$asan"
-    run_ctest "$asan" -LE 'long|bench|fuzz'
-}
-
-# The other compiler's warnings, the units as it orders things, and its fuzzer: each target
-# for a few seconds.
+# The other compiler's warnings; everything once more under ASan and UBSan, which the fuzzer's
+# build has anyway; each fuzz target for a few seconds.
 step_clang() {
     configure "$clang" clang-14 -DRK_FUZZ=ON -DRK_BINDINGS=OFF
     compile "$clang"
-    run_ctest "$clang" -LE 'long|bench|sim'
+    run_ctest "$clang" -LE 'long|bench'
 }
 
 # Tests with the label `threads`, and the programs that have threads.
@@ -121,7 +113,7 @@ step_cluster() { run_halves tests/cluster -m 'not slow'; }
 # Tests marked `sanitize`, against nodes of the two sanitizer builds.
 step_sanitized() {
     local folder status
-    for folder in "$asan" "$tsan"; do
+    for folder in "$clang" "$tsan"; do
         [[ -x $folder/server/rukund/rukund ]] || return 77
         status=0
         (
@@ -130,7 +122,7 @@ step_sanitized() {
             tool_dir=$folder/clients/cli
             run_pytest tests/cluster -m sanitize || exit $?
             # The client of Redis has one thread.
-            [[ $folder != "$asan" ]] || run_pytest tests/redis -m sanitize
+            [[ $folder != "$clang" ]] || run_pytest tests/redis -m sanitize
         ) || return $?
     done
 }
@@ -237,7 +229,7 @@ cmd_test() {
     printf '\n== results\n'
     printf '%s\n' "${summary[@]}"
     # The counts that ctest and pytest closed with, for a log that is read from its end.
-    (cd "$log" && for name in release asan clang tsan bindings cluster redis engines; do
+    (cd "$log" && for name in release clang tsan bindings cluster redis engines; do
         [[ " ${summary[*]} " == *"$name "* && -e $name.log ]] || continue
         grep -hE 'tests passed|[0-9]+ (passed|failed)' "$name.log" | tail -n 1 | sed "s/^/$name: /" || true
     done)
