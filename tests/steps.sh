@@ -110,21 +110,27 @@ step_planted() {
 step_bindings() { run_pytest tests/bindings -m 'not slow'; }
 step_cluster() { run_halves tests/cluster -m 'not slow'; }
 
-# Tests marked `sanitize`, against nodes of the two sanitizer builds.
+# run_sanitized BUILD FOLDER: its tests marked `sanitize`, against nodes of that build.
+run_sanitized() {
+    (
+        build=$1
+        rukund=$build/server/rukund/rukund
+        tool_dir=$build/clients/cli
+        run_pytest "$2" -m sanitize
+    )
+}
+
+# Against nodes of the two sanitizer builds; that of Redis waits more than it computes.
 step_sanitized() {
-    local folder status
-    for folder in "$clang" "$tsan"; do
-        [[ -x $folder/server/rukund/rukund ]] || return 77
-        status=0
-        (
-            build=$folder
-            rukund=$folder/server/rukund/rukund
-            tool_dir=$folder/clients/cli
-            run_pytest tests/cluster -m sanitize || exit $?
-            # The client of Redis has one thread.
-            [[ $folder != "$clang" ]] || run_pytest tests/redis -m sanitize
-        ) || return $?
-    done
+    local status=0 redis
+    [[ -x $clang/server/rukund/rukund && -x $tsan/server/rukund/rukund ]] || return 77
+    run_sanitized "$clang" tests/redis &
+    redis=$!
+    run_sanitized "$clang" tests/cluster || status=$?
+    # The client of Redis has one thread.
+    run_sanitized "$tsan" tests/cluster || status=$?
+    wait "$redis" || status=$?
+    return "$status"
 }
 
 # What has to hold on every engine: calls, locks, queues, caches, the libraries, the example.
