@@ -64,6 +64,9 @@ void seeds_of_host(void)
     for (int i = 0; i < 3; i++) {
         (void)cluster_ask(cluster, 1, RK_OP_CACHE_PUT, "{\"key\":\"a\",\"value\":1}");
         (void)cluster_ask(cluster, 2, RK_OP_QUEUE_PUBLISH, "{\"topic\":\"u\",\"data\":1}");
+        /* The first node leads group 0: this is forwarded to it. */
+        (void)cluster_ask(cluster, 1, RK_OP_LOCK_ACQUIRE,
+                          "{\"resource\":\"s\",\"owner\":\"p\",\"lease_ms\":60000}");
         (void)cluster_ask(cluster, 1, RK_OP_LOCK_LIST, "{}");
         (void)cluster_ask(cluster, 0, RK_OP_QUEUE_LIST, "{}");
         finish();
