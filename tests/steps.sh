@@ -50,16 +50,20 @@ run_pytest() {
     return "$status"
 }
 
-# run_halves FOLDER [argument ...]: the same in two processes, each with every other file, for
-# tests that wait more than they compute. The last line has the counts of both.
+# run_halves NAME FILE ... -- [argument ...]: pytest in two processes, each with every other
+# file, for tests that wait more than they compute. The last line has the counts of both.
 run_halves() {
-    local folder=$1 half status=0 pids=() files name
+    local name=$1 half status=0 pids=() files=() mine
+    shift
+    while [[ $1 != -- ]]; do
+        files+=("$1")
+        shift
+    done
     shift
     eval "$(print_env)"
-    name=$(basename "$folder")
     for half in 1 2; do
-        mapfile -t files < <(printf '%s\n' "$folder"/test_*.py | awk -v half="$half" 'NR % 2 == half - 1')
-        "$python" -B -m pytest -q "${files[@]}" "$@" 2>&1 | tee "$log/$name-$half.log" &
+        mapfile -t mine < <(printf '%s\n' "${files[@]}" | awk -v half="$half" 'NR % 2 == half - 1')
+        "$python" -B -m pytest -q "${mine[@]}" "$@" 2>&1 | tee "$log/$name-$half.log" &
         pids+=($!)
     done
     wait "${pids[0]}" || status=$?
@@ -108,7 +112,7 @@ step_planted() {
 }
 
 step_bindings() { run_pytest tests/bindings -m 'not slow'; }
-step_cluster() { run_halves tests/cluster -m 'not slow'; }
+step_cluster() { run_halves cluster tests/cluster/test_*.py -- -m 'not slow'; }
 
 # run_sanitized BUILD FOLDER: its tests marked `sanitize`, against nodes of that build.
 run_sanitized() {
@@ -145,7 +149,7 @@ run_engine() {
     (
         eval "$(print_env)"
         export RUKUN_TEST_ENGINE=$kind RUKUN_TEST_FAULTS=1
-        "$python" -B -m pytest -q "${engine_suites[@]}" "$@"
+        run_halves "$kind" "${engine_suites[@]}" -- "$@"
     )
 }
 
@@ -182,7 +186,7 @@ step_slow() {
     run_pytest tests/cluster -m slow
     run_pytest tests/redis -m slow
 }
-step_redis() { run_halves tests/redis -m 'not slow'; }
+step_redis() { run_halves redis tests/redis/test_*.py -- -m 'not slow'; }
 step_docker() { run_pytest tests/docker; }
 
 # In a process of its own, so that `set -e` holds within and a limit can end it.
