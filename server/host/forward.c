@@ -80,9 +80,8 @@ void rk_forward_receive(struct rk_host *host, struct rk_member *from, struct rk_
         return;
     }
     struct rk_group *group = host->groups[group_id];
-    /* One that was meant for an earlier leadership of this node stood still on the way: the
-     * origin may have asked another leader since, and told its caller what that one said.
-     */
+    /* Of an older term: it stood still on the way while others led, and its origin may have
+     * told its caller what one of those answered. */
     if (!rk_group_is_leader(group) || term < rk_raft_term(group->raft)) {
         rk_forward_refuse(host, from, id, RK_FORWARD_REFUSED);
         return;

@@ -18,7 +18,7 @@ enum {
     RK_HOST_GROUPS_MAX = 64, /* data groups */
     RK_HOST_FRAME_MAX = 16777216,
     RK_HOST_REQUEST_MAX = 4 << 20, /* bytes of one write, as it stands in the log */
-    RK_HOST_PROTOCOL = 1,          /* version of peer frames */
+    RK_HOST_PROTOCOL = 2,          /* version of peer frames */
     RK_HOST_LANES = 3              /* of work */
 };
 

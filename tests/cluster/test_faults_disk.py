@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import faults
-from faults import DiskCluster
+import mounts
 from rukun_cluster import Cluster, wait_until
 
 SEED = int(os.environ.get("RUKUN_SEED", "1"))
@@ -21,8 +21,8 @@ def disks():
     made = []
 
     def make(kind="tmpfs", **options):
-        faults.need_mounts(kind)
-        made.append(DiskCluster(kind=kind, **options))
+        mounts.need_mounts(kind)
+        made.append(mounts.DiskCluster(kind=kind, **options))
         return made[-1].wait_ready()
 
     yield make
@@ -33,7 +33,7 @@ def disks():
 def test_full_disk(disks):
     """A leader without a byte of space: refuses or ends, and is whole again afterwards."""
     with faults.Run(disks(), SEED) as run:
-        run.repeat(6, faults.full_disk).finish(faults=1)
+        run.repeat(6, mounts.full_disk).finish(faults=1)
 
 
 def test_full_by_use(disks):
@@ -117,13 +117,13 @@ def test_full_disk_then_kill(disks):
 def test_a_disk_ends_with_its_umount(tmp_path):
     """What runs in a namespace beside keeps no disk of another test alive: a dead one would come
     back dead."""
-    faults.need_mounts("ext4")
+    mounts.need_mounts("ext4")
     faults.need_network()
     space = f"rkm{os.getpid()}"
-    disk = faults.Mount(tmp_path / "disk", "ext4", 32)
     faults.command("ip", "netns", "add", space)
-    beside = None
+    disk = beside = None
     try:
+        disk = mounts.Mount(tmp_path / "disk", "ext4", 32)
         beside = subprocess.Popen([*faults.in_namespace(space), "sh", "-c", "echo; exec cat"],
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert beside.stdout.readline() == b"\n"
@@ -135,7 +135,8 @@ def test_a_disk_ends_with_its_umount(tmp_path):
         if beside is not None:
             beside.communicate()
         faults.command("ip", "netns", "delete", space)
-        disk.remove()
+        if disk is not None:
+            disk.remove()
 
 
 def test_dead_disk_ends_the_node(disks):
@@ -164,13 +165,13 @@ def test_dead_disk_ends_the_node(disks):
 def test_power_loss(disks):
     """All machines lose power at one moment: what was answered had been synced."""
     with faults.Run(disks("ext4"), SEED) as run:
-        run.repeat(6, faults.power_loss).finish(faults=2)
+        run.repeat(6, mounts.power_loss).finish(faults=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
 def test_long(disks, kind):
-    fault = {"ext4": faults.power_loss, "tmpfs": faults.full_disk}[kind]
+    fault = {"ext4": mounts.power_loss, "tmpfs": mounts.full_disk}[kind]
     cluster = disks(kind, flags=["--snapshot-bytes", "131072"])
     with faults.Run(cluster, SEED) as run:
         run.repeat(LONG, fault, faults.kill_one).finish(faults=8)

@@ -318,14 +318,17 @@ static void test_full_leader_knows_its_log(void **state)
     cluster->disk_ms = disk_ms;
 }
 
-enum { AGAIN_MS = 4100 }; /* by then a forward without an answer was sent again */
+enum {
+    AGAIN_MS = 4100, /* by then a forward without an answer was sent again */
+    STANDS_MS = 15000,
+};
 
-static uint32_t held_from, held_to;
+static uint32_t held_from, held_to, held_ms;
 
-static void hold_answers(struct cluster *on, struct packet *packet)
+static void hold(struct cluster *on, struct packet *packet)
 {
     if (packet->from == held_from && packet->to == held_to && packet->link == RK_LINK_BULK)
-        packet->due_ms = on->now_ms + AGAIN_MS;
+        packet->due_ms = on->now_ms + held_ms;
 }
 
 /* A refusal that comes late is none of what was sent since. */
@@ -336,7 +339,8 @@ static void test_late_refusal_is_no_answer(void **state)
     held_from = leader;
     held_to = held_from == 0 ? 1 : 0;
     rk_host_set_full(cluster->nodes[leader].host, true);
-    cluster->spoil = hold_answers;
+    held_ms = AGAIN_MS;
+    cluster->spoil = hold;
     uint64_t call = cluster_call(cluster, held_to, RK_OP_QUEUE_PUBLISH,
                                  "{\"topic\":\"late\",\"data\":1,\"deadline_ms\":20000}");
     cluster_run(cluster, 20);
@@ -349,8 +353,6 @@ static void test_late_refusal_is_no_answer(void **state)
     assert_int_equal(reply->message_count, 1);
 }
 
-enum { STANDS_MS = 15000 };
-
 static void lead_at(uint32_t group, uint32_t node)
 {
     char text[64];
@@ -359,12 +361,6 @@ static void lead_at(uint32_t group, uint32_t node)
     assert_int_equal(reply->status, RK_OK);
     cluster_settle(cluster, 1000);
     assert_int_equal(leader_of(group), node);
-}
-
-static void hold_long(struct cluster *on, struct packet *packet)
-{
-    if (packet->from == held_from && packet->to == held_to && packet->link == RK_LINK_BULK)
-        packet->due_ms = on->now_ms + STANDS_MS;
 }
 
 /* A forward stands still on its way; another leader says that nothing was done, and so it
@@ -377,7 +373,8 @@ static void test_forward_to_an_earlier_leadership(void **state)
     uint64_t began = cluster->now_ms;
     held_from = (first + 2) % 3;
     held_to = first;
-    cluster->spoil = hold_long;
+    held_ms = STANDS_MS;
+    cluster->spoil = hold;
     uint64_t call = cluster_call(cluster, held_from, RK_OP_QUEUE_PUBLISH,
                                  "{\"topic\":\"stands\",\"data\":1,\"deadline_ms\":30000}");
     cluster_run(cluster, 1);

@@ -166,7 +166,7 @@ static void test_frames_of_another_protocol_are_dropped(void **state)
     assert_true(cluster->spoiled > 10);
     assert_true(after - before + 20 > cluster->spoiled);
     assert_int_equal(cluster->nodes[0].warnings, lines + 1); /* once, not with each frame */
-    assert_non_null(strstr(cluster->nodes[0].warning, "protocol version 2"));
+    assert_non_null(strstr(cluster->nodes[0].warning, "protocol version 3"));
     /* The others go on without it. */
     const struct rk_reply *reply =
         cluster_ask(cluster, 0, RK_OP_CACHE_PUT, "{\"k\":\"a\",\"v\":1}");
